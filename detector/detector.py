@@ -1,0 +1,172 @@
+"""The detector: fit it on images of both kinds, calibrate it on natural ones, ask it about any.
+
+The page to read first: `detect` is the whole method in a few lines, from images to verdicts.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from detector.calibration import conformal_p_values, smallest_calibration_set
+from detector.classifier import ROWS_PER_CALL, Classifier
+from detector.config import DetectorConfig
+from detector.errors import DetectorInputError
+from detector.features import extract_features, observe
+from detector.loss_curve import LossCurves
+from detector.neighbors import Neighbours, fit_neighbours
+from detector.templates import ClassTemplates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detector:
+    """Everything that is needed, beside the classifier, to judge an image.
+
+    Attributes:
+        config: the choices it was fitted with.
+        templates: far ends of the paths.
+        neighbours: reference features of natural and adversarial images.
+        calibration_scores: (n_calibration,) float64, natural images only, ascending.
+    """
+
+    config: DetectorConfig
+    templates: ClassTemplates
+    neighbours: Neighbours
+    calibration_scores: Tensor
+
+    def to(self, device: torch.device | str) -> "Detector":
+        """The same detector on another device."""
+        return replace(
+            self,
+            templates=self.templates.to(device),
+            neighbours=self.neighbours.to(device),
+            calibration_scores=self.calibration_scores.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Verdicts on n images.
+
+    Attributes:
+        score: (n,) float64 in [0, 1], higher is more adversarial; NaN where abstained.
+        p_value: (n,) float64 in (0, 1], split-conformal against natural calibration images; NaN where abstained.
+        is_adversarial: (n,) bool, p_value <= target_fpr; False where abstained, so look at `is_abstained` first.
+        is_abstained: (n,) bool, the predicted class has no template, so that nothing can be said.
+        predicted: (n,) int64, the classifier's class.
+        curves: the loss curves that explain the verdict.
+        n_rows: rows that went through the classifier.
+    """
+
+    score: Tensor
+    p_value: Tensor
+    is_adversarial: Tensor
+    is_abstained: Tensor
+    predicted: Tensor
+    curves: LossCurves
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitSet:
+    """Images that the neighbours are made of.
+
+    Attributes:
+        images: (n_reference, c, h, w) pixels in [0, 1].
+        is_adversarial: (n_reference,) bool, both kinds present.
+    """
+
+    images: Tensor
+    is_adversarial: Tensor
+
+
+def fit_detector(
+    config: DetectorConfig,
+    classifier: Classifier,
+    templates: ClassTemplates,
+    fit_set: FitSet,
+    calibration_images: Tensor,
+    *,
+    rows_per_call: int = ROWS_PER_CALL,
+) -> Detector:
+    """Fit the neighbours and calibrate the threshold.
+
+    Args:
+        config: the choices.
+        classifier: see `Classifier`.
+        templates: at least `config.n_templates` a class.
+        fit_set: natural and adversarial images.
+        calibration_images: (m, c, h, w) natural images, none of them in the fit set.
+        rows_per_call: bound on the rows of one call of the classifier.
+
+    Raises:
+        DetectorInputError: if there are too few calibration images for the target FPR, or one kind of image only.
+    """
+    used = templates.first(config.n_templates)
+
+    def features_of(images: Tensor) -> Tensor:
+        return extract_features(config, observe(config, classifier, images, used, rows_per_call=rows_per_call))
+
+    return detector_from_features(
+        config, used, features_of(fit_set.images), fit_set.is_adversarial, features_of(calibration_images)
+    )
+
+
+def detector_from_features(
+    config: DetectorConfig,
+    templates: ClassTemplates,
+    features: Tensor,
+    is_adversarial: Tensor,
+    calibration_features: Tensor,
+) -> Detector:
+    """`fit_detector` for features that are computed already.
+
+    Images whose predicted class has no template (NaN features) are left out of both sets, as they are of service.
+
+    Args:
+        config: the choices.
+        templates: what the features were computed with.
+        features: (n_reference, n_features).
+        is_adversarial: (n_reference,) bool.
+        calibration_features: (m, n_features), natural images.
+    """
+    is_usable = ~features.isnan().any(dim=1)
+    natural = calibration_features[~calibration_features.isnan().any(dim=1)]
+    needed = smallest_calibration_set(config.target_fpr)
+    if len(natural) < needed:
+        raise DetectorInputError(
+            f"a target FPR of {config.target_fpr} needs at least {needed} natural calibration images whose class has "
+            f"templates, got {len(natural)}; add images or raise target_fpr"
+        )
+    neighbours = fit_neighbours(
+        features[is_usable],
+        is_adversarial[is_usable],
+        n_neighbors=config.n_neighbors,
+        weights=config.weights,
+        metric=config.metric,
+        scaling=config.scaling,
+    )
+    return Detector(config, templates, neighbours, neighbours.score(natural).sort().values)
+
+
+def detect(
+    detector: Detector, classifier: Classifier, images: Tensor, *, rows_per_call: int = ROWS_PER_CALL
+) -> Detections:
+    """Say of each image whether it is adversarial, and how sure that is.
+
+    Differentiable with respect to the images where the configuration is (distance weights).
+
+    Args:
+        detector: a fitted detector.
+        classifier: the classifier that it was fitted for.
+        images: (n, c, h, w) pixels in [0, 1], on the detector's device; n may be 0.
+        rows_per_call: bound on the rows of one call of the classifier.
+    """
+    observation = observe(detector.config, classifier, images, detector.templates, rows_per_call=rows_per_call)
+    curves = observation.curves
+    features = extract_features(detector.config, observation)
+    score = detector.calibration_scores.new_full((len(images),), float("nan"))
+    score = score.masked_scatter(curves.is_covered, detector.neighbours.score(features[curves.is_covered]))
+    p_value = conformal_p_values(score, detector.calibration_scores).masked_fill(~curves.is_covered, float("nan"))
+    is_adversarial = p_value <= detector.config.target_fpr
+    return Detections(score, p_value, is_adversarial, ~curves.is_covered, curves.predicted, curves, observation.n_rows)
