@@ -1,0 +1,293 @@
+"""Wall time of the five benchmark attacks against foolbox's: same parameters, batch and device, in turns.
+
+    python benchmarks/attack_speed.py --output benchmarks/results/attack_speed.json --classifier cifar-resnet20
+
+Trained weights are read from the directory MODEGUARD_WEIGHTS and CIFAR-10 from MODEGUARD_DATA; without them the
+weights or the pixels are random, which the output says.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector.pixels import to_pixels
+from offline.attacks import Attack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, distances, is_adversarial, run_attack
+from offline.datasets import DataConfig, load_dataset
+from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, load_classifier
+
+with warnings.catch_warnings():
+    # foolbox imports one filter from where scipy used to keep it
+    warnings.filterwarnings("ignore", "Please import `gaussian_filter`", DeprecationWarning)
+    import foolbox
+
+foolbox_: Any = foolbox  # its names are not exported to type checkers
+EPSILON = 0.03
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A classifier to attack, where its weights are, and the data set it belongs to."""
+
+    spec: ClassifierSpec
+    weights: str
+    dataset: str
+
+
+SUBJECTS = {
+    "cifar-resnet20": Subject(
+        ClassifierSpec("cifar-resnet20", 10, (3, 32, 32), CIFAR_MEAN, CIFAR_STD),
+        "cifar10_resnet20.safetensors",
+        "cifar10",
+    ),
+    "cifar-vgg16": Subject(
+        ClassifierSpec("cifar-vgg16", 10, (3, 32, 32), CIFAR_MEAN, CIFAR_STD),
+        "cifar10_vgg16.safetensors",
+        "cifar10",
+    ),
+    "digits-cnn": Subject(
+        ClassifierSpec("digits-cnn", 10, (1, 8, 8), (0.3,), (0.4,)), "digits_cnn.safetensors", "digits"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same attack twice."""
+
+    ours: Attack
+    theirs: Any
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one implementation did to the correctly classified images."""
+
+    success_rate: float
+    median_distance: float
+    seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One attack, both implementations; a ratio below 1 says that ours is faster."""
+
+    attack: str
+    parameters: dict[str, Any]
+    ratio_median: float
+    ratio_min: float
+    ratio_max: float
+    ours: Side
+    foolbox: Side
+
+
+def make_pairs(cw_steps: int, cw_search_steps: int) -> dict[str, Pair]:
+    """The attacks with their published parameters, but for the number of Carlini-Wagner steps."""
+    attacks = foolbox_.attacks
+    carlini_wagner = attacks.L2CarliniWagnerAttack(
+        binary_search_steps=cw_search_steps, steps=cw_steps, stepsize=0.01, confidence=0, initial_const=1e-3
+    )
+    return {
+        "fgsm": Pair(Fgsm(EPSILON), attacks.LinfFastGradientAttack(random_start=False), EPSILON),
+        "bim": Pair(Bim(EPSILON), attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=10), EPSILON),
+        "pgd": Pair(Pgd(EPSILON), attacks.LinfProjectedGradientDescentAttack(rel_stepsize=1 / 30, steps=40), EPSILON),
+        "deepfool": Pair(DeepFool(), attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)),
+        "cw": Pair(CarliniWagner(n_steps=cw_steps, n_search_steps=cw_search_steps), carlini_wagner),
+    }
+
+
+def compare(
+    name: str, pair: Pair, classifier: NetworkClassifier, images: Tensor, labels: Tensor, *, n_rounds: int, seed: int
+) -> Comparison:
+    """Run both in turns, each first in every other round, after one unmeasured forward and backward pass."""
+    model = foolbox_.PyTorchModel(classifier, bounds=(0, 1), device=images.device)
+    is_correct = ~is_adversarial(classifier, images, labels)
+
+    def ours() -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        result = run_attack(pair.ours, classifier, images, labels, rows_per_call=len(images), generator=generator)
+        return result.images, result.is_successful
+
+    def theirs() -> tuple[Tensor, Tensor]:
+        _, adversarial, is_fooled = pair.theirs(model, images, labels, epsilons=pair.epsilon)
+        return adversarial, is_fooled
+
+    sides: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"ours": ours, "foolbox": theirs}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    Fgsm().attack(classifier, images, labels)
+    torch.manual_seed(seed)
+    for round_number in range(n_rounds):
+        for side in list(sides)[:: 1 if round_number % 2 == 0 else -1]:
+            seconds[side].append(0.0)
+            started = now(images.device)
+            found[side] = sides[side]()
+            seconds[side][-1] = now(images.device) - started
+    ratios = [a / b for a, b in zip(seconds["ours"], seconds["foolbox"], strict=True)]
+    return Comparison(
+        attack=name,
+        parameters=asdict(pair.ours),  # type: ignore[call-overload]
+        ratio_median=statistics.median(ratios),
+        ratio_min=min(ratios),
+        ratio_max=max(ratios),
+        ours=measure(*found["ours"], images, is_correct, pair.ours, seconds["ours"]),
+        foolbox=measure(*found["foolbox"], images, is_correct, pair.ours, seconds["foolbox"]),
+    )
+
+
+def measure(
+    adversarial: Tensor, is_fooled: Tensor, images: Tensor, is_correct: Tensor, attack: Attack, seconds: list[float]
+) -> Side:
+    """Success rate and median distance among correctly classified images.
+
+    A black image, which foolbox's Carlini-Wagner returns where it found nothing, is no success.
+    """
+    is_success = is_fooled & is_correct & adversarial.flatten(1).any(dim=1)
+    sizes = distances(images, adversarial, attack.norm)[is_success]
+    return Side(
+        success_rate=(is_success.sum() / is_correct.sum()).item(),
+        median_distance=sizes.median().item(),
+        seconds=[round(value, 4) for value in seconds],
+    )
+
+
+def now(device: torch.device) -> float:
+    """Seconds, after the device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def load_subject(subject: Subject, *, dtype: str, device: str, seed: int) -> tuple[NetworkClassifier, bool]:
+    """The classifier, and whether its weights are trained."""
+    weights = Path(os.environ.get("MODEGUARD_WEIGHTS", ".")) / subject.weights
+    if weights.is_file():
+        return load_classifier(subject.spec, weights, dtype=dtype, device=device), True
+    torch.manual_seed(seed)
+    classifier = build_classifier(subject.spec).to(device).eval().requires_grad_(requires_grad=False)
+    return classifier, False
+
+
+def load_images(
+    subject: Subject, classifier: NetworkClassifier, n: int, device: str, seed: int
+) -> tuple[Tensor, Tensor, bool]:
+    """The first n test images, their labels, and whether they are real; random pixels without the data set."""
+    root = os.environ.get("MODEGUARD_DATA")
+    if subject.dataset == "digits" or root:
+        config = DataConfig(dataset=subject.dataset, root=Path(root) if root else None)
+        test = load_dataset(config).test
+        return to_pixels(test.images[:n]).to(device), test.labels[:n].to(device), True
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand((n, *subject.spec.input_shape), generator=generator).to(device)
+    return images, predict(classifier, images), False
+
+
+def predict(classifier: NetworkClassifier, images: Tensor) -> Tensor:
+    """The classes (n,) that the classifier answers."""
+    with torch.no_grad():
+        predicted: Tensor = classifier(images).argmax(dim=1)
+    return predicted
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    return {
+        "cpu": cpu,
+        "n_cores": os.cpu_count(),
+        "n_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "torch": torch.__version__,
+        "foolbox": foolbox.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def git_commit() -> str:
+    """Hash of the checked-out commit, with "+changes" where files differ from it; "unknown" outside git."""
+    here = Path(__file__).parent
+    answers = [
+        subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+    ]
+    if answers[0].returncode != 0:
+        return "unknown"
+    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout.strip() else "")
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--classifier", choices=sorted(SUBJECTS), default="cifar-resnet20")
+    parser.add_argument("--attacks", nargs="+", choices=sorted(make_pairs(1, 1)), default=list(make_pairs(1, 1)))
+    parser.add_argument("--images", type=int, default=64, help="rows of the one batch")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each implementation")
+    parser.add_argument("--fgsm-rounds", type=int, default=15, help="as --rounds, of the one attack that is brief")
+    parser.add_argument("--cw-steps", type=int, default=1000)
+    parser.add_argument("--cw-search-steps", type=int, default=9)
+    parser.add_argument("--dtype", default="float32", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time every attack asked for, print a line each, write the JSON."""
+    options = parse_options()
+    subject = SUBJECTS[options.classifier]
+    classifier, has_trained_weights = load_subject(
+        subject, dtype=options.dtype, device=options.device, seed=options.seed
+    )
+    images, labels, has_real_images = load_images(subject, classifier, options.images, options.device, options.seed)
+    if not has_trained_weights:
+        labels = predict(classifier, images)
+    comparisons = []
+    for name, pair in make_pairs(options.cw_steps, options.cw_search_steps).items():
+        if name not in options.attacks:
+            continue
+        n_rounds = options.fgsm_rounds if name == "fgsm" else options.rounds
+        result = compare(name, pair, classifier, images, labels, n_rounds=n_rounds, seed=options.seed)
+        comparisons.append(result)
+        print(
+            f"{name:9} time ratio {result.ratio_median:.3f} ({result.ratio_min:.3f}..{result.ratio_max:.3f})"
+            f"  success {result.ours.success_rate:.3f} | {result.foolbox.success_rate:.3f}"
+            f"  median {pair.ours.norm} {result.ours.median_distance:.4f} | {result.foolbox.median_distance:.4f}",
+            flush=True,
+        )
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": git_commit(),
+        "machine": machine(options.device),
+        "classifier": options.classifier,
+        "has_trained_weights": has_trained_weights,
+        "has_real_images": has_real_images,
+        "dtype": options.dtype,
+        "n_images": options.images,
+        "seed": options.seed,
+        "attacks": [asdict(comparison) for comparison in comparisons],
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The L2 attack of Carlini & Wagner: Adam in tanh space, a binary search over the constant for each image."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from detector.classifier import Classifier
+from offline.attacks.base import (
+    Norm,
+    check_attack_inputs,
+    check_count,
+    check_flag,
+    check_number,
+    is_adversarial,
+    logits_of,
+    per_image,
+)
+
+_INSIDE = 0.999999  # keeps pixels 0 and 1 finite in tanh space
+_PROGRESS = 0.9999  # a loss that stays above this fraction of what it was has stopped improving
+_N_CHECKS = 10  # of progress, in one search step
+_BETA1, _BETA2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class CarliniWagner:
+    """Smallest L2 perturbation found by Adam over a binary search of the constant (Carlini & Wagner 2017, §VI.A).
+
+    Every image has its own search: with `abort_early` it goes on to the next constant as soon as its own loss
+    has stopped improving, and leaves the batch when its search is over. An image where no adversarial was found
+    comes back unchanged.
+    """
+
+    norm: ClassVar[Norm] = "l2"
+    n_steps: int = 1000
+    """Adam steps for one constant."""
+    n_search_steps: int = 9
+    """Constants tried."""
+    learning_rate: float = 0.01
+    confidence: float = 0.0
+    """By how much the logit of another class must exceed that of the label."""
+    initial_constant: float = 1e-3
+    abort_early: bool = True
+
+    def __post_init__(self) -> None:
+        check_count("n_steps", self.n_steps)
+        check_count("n_search_steps", self.n_search_steps)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("confidence", self.confidence)
+        check_number("initial_constant", self.initial_constant, above=0)
+        check_flag("abort_early", self.abort_early)
+
+    def attack(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See `Attack.attack`; deterministic."""
+        check_attack_inputs(classifier, images, labels)
+        adversarial = images.detach().clone()
+        rows = (~is_adversarial(classifier, images, labels)).nonzero().squeeze(1)
+        search = _start(adversarial[rows], labels[rows], rows, self.initial_constant)
+        while len(search.row):
+            for _ in range(self._steps_to_next_check(search.step)):
+                self._adam_step(classifier, search)
+            self._finish_constants(search)
+            is_live = search.n_tried < self.n_search_steps
+            if not is_live.all():
+                done = search.take(~is_live & search.best_distance.isfinite())
+                adversarial[done.row] = done.best
+                search = search.take(is_live)
+        return adversarial
+
+    def _steps_to_next_check(self, step: Tensor) -> int:
+        interval = math.ceil(self.n_steps / _N_CHECKS)
+        return int(torch.minimum(self.n_steps - step, interval - step % interval).min())
+
+    def _adam_step(self, classifier: Classifier, search: "_Search") -> None:
+        """One step of every image that is left; the iterate that it starts from may become the image's best."""
+        squashed = (search.natural + search.delta).tanh_()
+        images = squashed * 0.5 + 0.5
+        gaps, gradient = _gaps_and_gradient(classifier, images, search, self.confidence)
+        difference = images - search.reconstructed
+        squared = difference.square().flatten(1).sum(dim=1)
+        search.loss = gaps.relu() * search.constant + squared
+        search.reference_loss = torch.where(search.step == 0, search.loss, search.reference_loss)
+
+        is_found = gaps < 0
+        is_better = is_found & (squared < search.best_distance)
+        search.is_found |= is_found
+        search.best = torch.where(per_image(is_better), images, search.best)
+        search.best_distance = torch.where(is_better, squared, search.best_distance)
+
+        # d images / d delta = (1 - tanh²) / 2
+        gradient = gradient.add(difference, alpha=2).mul_(squashed.square_().neg_().add_(1)).mul_(0.5)
+        search.step += 1
+        search.mean.lerp_(gradient, 1 - _BETA1)
+        search.variance.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        rate = self.learning_rate / (1 - _BETA1**search.step)
+        root = (search.variance / per_image(1 - _BETA2**search.step)).sqrt_().add_(_ADAM_EPSILON)
+        search.delta -= (search.mean / root).mul_(per_image(rate))
+
+    def _finish_constants(self, search: "_Search") -> None:
+        """Give the images that are done with their constant the next one (Carlini & Wagner 2017, §VI.A)."""
+        is_over = search.step >= self.n_steps
+        if self.abort_early:
+            is_over |= ~(search.loss <= _PROGRESS * search.reference_loss)
+        search.reference_loss = search.loss
+        search.upper = torch.where(is_over & search.is_found, search.constant, search.upper)
+        search.lower = torch.where(is_over & ~search.is_found, search.constant, search.lower)
+        middle = (search.lower + search.upper) / 2
+        following = torch.where(search.upper.isinf(), search.constant * 10, middle)
+        search.constant = torch.where(is_over, following, search.constant)
+        search.n_tried += is_over
+        for started_afresh in (search.step, search.is_found, search.delta, search.mean, search.variance):
+            started_afresh[is_over] = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """Where the search of each image that is left stands; every tensor has one row an image."""
+
+    row: Tensor  # (n,) its row in the batch
+    label: Tensor
+    natural: Tensor  # (n, c, h, w) in tanh space
+    reconstructed: Tensor  # (n, c, h, w) the natural image as it comes back from tanh space
+    delta: Tensor  # (n, c, h, w) perturbation in tanh space
+    mean: Tensor  # (n, c, h, w) Adam's first moment
+    variance: Tensor  # (n, c, h, w) Adam's second moment
+    step: Tensor  # (n,) Adam steps taken with this constant
+    loss: Tensor  # (n,) at the last step
+    reference_loss: Tensor  # (n,) at the last check of progress, or at the first step
+    constant: Tensor
+    lower: Tensor
+    upper: Tensor
+    is_found: Tensor  # (n,) with this constant
+    n_tried: Tensor  # (n,) constants done with
+    best: Tensor  # (n, c, h, w)
+    best_distance: Tensor  # (n,) squared; inf while there is none
+
+    def take(self, is_taken: Tensor) -> "_Search":
+        return _Search(*(getattr(self, field.name)[is_taken] for field in fields(self)))
+
+
+def _start(images: Tensor, labels: Tensor, rows: Tensor, initial_constant: float) -> _Search:
+    natural = ((images * 2 - 1) * _INSIDE).atanh_()
+    zeros = torch.zeros(len(images), device=images.device, dtype=images.dtype)
+    return _Search(
+        row=rows,
+        label=labels,
+        natural=natural,
+        reconstructed=natural.tanh() * 0.5 + 0.5,
+        delta=torch.zeros_like(images),
+        mean=torch.zeros_like(images),
+        variance=torch.zeros_like(images),
+        step=torch.zeros_like(labels),
+        loss=zeros,
+        reference_loss=zeros,
+        constant=zeros + initial_constant,
+        lower=zeros,
+        upper=zeros + torch.inf,
+        is_found=zeros.bool(),
+        n_tried=torch.zeros_like(labels),
+        best=images,
+        best_distance=zeros + torch.inf,
+    )
+
+
+def _gaps_and_gradient(
+    classifier: Classifier, images: Tensor, search: _Search, confidence: float
+) -> tuple[Tensor, Tensor]:
+    """The gap (n,) to the attack's goal, negative once it is met, and the gradient of constant · max(gap, 0).
+
+    The gap is what the label's logit has over the highest other one, plus the confidence; its derivative by the
+    logits is written out, +constant at the label and -constant at the other class, to spare autograd's steps.
+    """
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        logits = logits_of(classifier, images)
+    label = search.label[:, None]
+    values = logits.detach()
+    highest, other = values.scatter(1, label, -torch.inf).max(dim=1, keepdim=True)
+    gaps = (values.gather(1, label) - highest).squeeze(1) + confidence
+    is_pushed = gaps > 0
+    if not is_pushed.any():  # a backward pass would only bring back zeros
+        return gaps, torch.zeros_like(images)
+    weight = (search.constant * is_pushed).to(values.dtype)[:, None]
+    by_logits = torch.zeros_like(values).scatter_(1, label, weight).scatter_(1, other, -weight)
+    (gradient,) = torch.autograd.grad(logits, images, by_logits)
+    return gaps, gradient

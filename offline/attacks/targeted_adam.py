@@ -1,0 +1,115 @@
+"""The targeted attack of the input-space mode-connectivity paper: plain Adam on the pixels."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from detector.classifier import Classifier
+from offline.attacks.base import (
+    AttackError,
+    Norm,
+    check_attack_inputs,
+    check_classes,
+    check_count,
+    check_number,
+    is_adversarial,
+    logits_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetedAdam:
+    """Adam towards the cross-entropy of another class, kept near the source image and smooth.
+
+    "Input Space Mode Connectivity in Deep Neural Networks" (2024), §4.2: the loss of an image is the cross-entropy
+    of its target class, plus `deviation_weight` times its mean squared error from the source image, plus
+    `frequency_weight` times the sum of squared differences of its adjacent pixels. Pixels are clipped to [0, 1]
+    after each step.
+
+    The last iterate is returned, whether it is adversarial or not: the attack seeks a low loss of the target
+    class, not a small perturbation.
+    """
+
+    norm: ClassVar[Norm] = "l2"
+    n_steps: int = 512
+    learning_rate: float = 0.005
+    deviation_weight: float = 0.1
+    frequency_weight: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_count("n_steps", self.n_steps)
+        check_number("learning_rate", self.learning_rate, above=0, at_most=1)
+        check_number("deviation_weight", self.deviation_weight)
+        check_number("frequency_weight", self.frequency_weight)
+
+    def attack(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """See `Attack.attack`.
+
+        Args:
+            classifier: as there.
+            images: as there.
+            labels: as there.
+            generator: draws the targets where none are given.
+            targets: (n,) int64, the class that each image shall be taken for; None draws any but the label.
+
+        Raises:
+            DetectorInputError: as there.
+            AttackError: as there, or if a target is the image's own label.
+        """
+        check_attack_inputs(classifier, images, labels)
+        if targets is None:
+            targets = other_classes(labels, classifier.n_classes, generator)
+        check_classes("targets", targets, images, classifier.n_classes)
+        if bool((targets == labels).any()):
+            raise AttackError("a target is another class than the image's label; give other targets or none")
+        adversarial = images.detach().clone()
+        rows = (~is_adversarial(classifier, images, labels)).nonzero().squeeze(1)
+        if len(rows):
+            adversarial[rows] = self._descend(classifier, adversarial[rows], targets[rows])
+        return adversarial
+
+    def _descend(self, classifier: Classifier, source: Tensor, targets: Tensor) -> Tensor:
+        images = source.clone().requires_grad_()
+        optimizer = torch.optim.Adam([images], lr=self.learning_rate)
+        for _ in range(self.n_steps):
+            with torch.enable_grad():
+                loss = F.cross_entropy(logits_of(classifier, images), targets, reduction="sum")
+                deviation = (images - source).square().flatten(1).mean(dim=1).sum()
+                loss = loss + self.deviation_weight * deviation
+                loss = loss + self.frequency_weight * roughness(images).sum()
+            (images.grad,) = torch.autograd.grad(loss, images)
+            optimizer.step()
+            with torch.no_grad():
+                images.clamp_(0, 1)
+        return images.detach()
+
+
+def roughness(images: Tensor) -> Tensor:
+    """Sum (n,) of the squared differences of vertically and horizontally adjacent pixels of (n, c, h, w)."""
+    down = images.diff(dim=2).square().flatten(1).sum(dim=1)
+    across = images.diff(dim=3).square().flatten(1).sum(dim=1)
+    return down + across
+
+
+def other_classes(labels: Tensor, n_classes: int, generator: torch.Generator | None) -> Tensor:
+    """For each label (n,) a class drawn uniformly from the others.
+
+    Raises:
+        AttackError: if there is no other class.
+    """
+    if n_classes < 2:
+        raise AttackError(f"an attack needs a classifier of at least 2 classes, got {n_classes}")
+    device = labels.device if generator is None else generator.device
+    shift = torch.randint(1, n_classes, labels.shape, generator=generator, device=device)
+    return (labels + shift.to(labels.device)) % n_classes

@@ -1,0 +1,362 @@
+"""The offline pipeline: from a recipe to a fitted detector, each step kept and redone only when it must be.
+
+`Build` holds one step a property, in the order of the work; reading one runs, or reads back, what it needs. A step's
+output is kept under the hash of everything that it depends on: its options, the version of its code, and the keys of
+the steps that it reads.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from detector import ClassTemplates, Detector, Observation, batched_logits, extract_features, observe, to_pixels
+from detector.detector import detector_from_features
+from offline import observations
+from offline.artifact_keys import artifact_key
+from offline.artifacts import ArtifactEntry, ArtifactStore
+from offline.attacks import run_attack
+from offline.console import Console
+from offline.datasets import ImageDataset, load_dataset
+from offline.recipe import Recipe
+from offline.sources import Fold, ImageRoles, deal_roles
+from offline.training import EpochRecord, train_classifier
+from offline.tuning import LabelledObservation, Trial, best_trial, run_trials, trial_count
+from templates_store.classifiers import (
+    NetworkClassifier,
+    check_classifier,
+    check_pixel_scale,
+    load_classifier,
+    resolve_dtype,
+    save_weights,
+)
+from templates_store.selection import choose_templates
+
+VERSIONS = {"train": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
+"""Raise a step's number when its code gives another output for the same options."""
+
+CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
+
+_CHECKED_IMAGES = 256
+_IMAGES_PER_SHARD = 256
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept(Generic[T]):
+    """The output of a step and the key that it is kept under."""
+
+    key: str
+    value: T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attacked:
+    """One attack on some of the sources.
+
+    Attributes:
+        source_rows: (n,) int64, which of the sources were attacked.
+        images: (n, c, h, w) float32 pixels.
+        is_successful: (n,) bool, the classifier is wrong about the attacked image.
+        distances: (n,) sizes of the perturbations in the attack's norm.
+    """
+
+    source_rows: Tensor
+    images: Tensor
+    is_successful: Tensor
+    distances: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """The detector that was chosen, and all that were tried."""
+
+    detector: Detector
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+class Build:
+    """The steps of one recipe.
+
+    Args:
+        recipe: what to build.
+        artifacts: directory of all recipes' artefacts; this recipe's are in a directory of its name.
+        console: where progress is told.
+        device: what the classifier runs on.
+    """
+
+    def __init__(self, recipe: Recipe, artifacts: Path, console: Console, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self.console = console
+        self.device = torch.device(device)
+        self.store = ArtifactStore(artifacts / recipe.name, warn=console.warn)
+        self._attacked: dict[str, Kept[Attacked]] = {}
+        self._observed: dict[str, Observation] = {}
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The images and labels."""
+        with self.console.step(f"reading data set {self.recipe.data.dataset}"):
+            return load_dataset(
+                self.recipe.data, input_spec=self.recipe.input_spec, n_classes=self.recipe.classifier.spec.n_classes
+            )
+
+    @cached_property
+    def weights(self) -> Kept[Path]:
+        """File of the classifier's weights, the recipe's own or trained here; the key is the file's sha256."""
+        path = self.recipe.weights_path or self.train()
+        with path.open("rb") as file:
+            return Kept(hashlib.file_digest(file, "sha256").hexdigest(), path)
+
+    def train(self) -> Path:
+        """Train the classifier, or go on where an earlier training stopped; the file of its weights."""
+        spec, config = self.recipe.classifier.spec, self.recipe.training
+        key = artifact_key("train", VERSIONS["train"], (spec, config), [self._data_key])
+        path = self.store.root / f"train-{key[:12]}.safetensors"
+        if not path.exists():
+            n_images = config.epochs * len(self.dataset.train.labels)
+            with self.console.progress("training the classifier", total=n_images) as progress:
+                result = train_classifier(
+                    spec,
+                    self.dataset.train,
+                    self.dataset.test,
+                    config,
+                    checkpoint=path.with_suffix(".checkpoint"),
+                    device=self.device,
+                    on_epoch=self._tell_epoch,
+                    on_images=progress.advance,
+                )
+            save_weights(result.classifier, path)
+        return path
+
+    def _tell_epoch(self, epoch: EpochRecord) -> None:
+        self.console.note(
+            f"epoch {epoch.epoch} of {self.recipe.training.epochs}: loss {epoch.loss:.4f}, "
+            f"test accuracy {epoch.test_accuracy:.4f}, {epoch.duration_s:.1f} s"
+        )
+
+    @cached_property
+    def exact_classifier(self) -> NetworkClassifier:
+        """The classifier in float32, for attacks and for choosing images; checked for what the method needs."""
+        classifier = self._load_classifier("float32")
+        train = self.dataset.train
+        some = torch.linspace(0, len(train.labels) - 1, min(_CHECKED_IMAGES, len(train.labels))).long()
+        pixels = to_pixels(train.images[some]).to(self.device)
+        with self.console.step("checking the classifier"):
+            check_classifier(classifier, pixels)
+            check_pixel_scale(classifier, pixels, train.labels[some].to(self.device))
+        return classifier
+
+    @cached_property
+    def classifier(self) -> NetworkClassifier:
+        """The classifier in the recipe's precision, as a server runs it."""
+        return self._load_classifier(self.recipe.classifier.dtype)
+
+    @cached_property
+    def templates(self) -> Kept[ClassTemplates]:
+        """Known good training images of each class."""
+        options = (self.recipe.templates, self.recipe.split.n_template_pool, self.recipe.seed)
+        entry = self._entry("templates", "templates", options, [self.weights.key, self._data_key])
+        tensors = self._tensors(entry, self._choose_templates)
+        return Kept(
+            entry.key,
+            ClassTemplates(tensors["classes"], tensors["images"], tensors["losses"], tensors["margins"]),
+        )
+
+    @cached_property
+    def roles(self) -> Kept[ImageRoles]:
+        """Which test images play which part."""
+        options = (self.recipe.split, self.recipe.seed)
+        entry = self._entry("roles", "roles", options, [self.weights.key, self._data_key])
+        return Kept(entry.key, ImageRoles(**self._tensors(entry, self._deal_roles)))
+
+    def attacked(self, name: str) -> Kept[Attacked]:
+        """The sources under one of the recipe's attacks, by its name there."""
+        if name not in self._attacked:
+            config = self.recipe.attacks[name]
+            entry = self._entry("attack", f"attack-{name}", (config, self.recipe.seed), [self.roles.key])
+            n_sources = min(config.n_sources or len(self.roles.value.sources), len(self.roles.value.sources))
+            rows = torch.arange(n_sources)
+            tensors = self._tensors(entry, lambda: self._attack(name, rows, entry))
+            attacked = Attacked(rows, tensors["images"], tensors["is_successful"], tensors["distances"])
+            self._attacked[name] = Kept(entry.key, attacked)
+        return self._attacked[name]
+
+    def observed(self, name: str) -> Observation:
+        """What the classifier says of a set of images: CALIBRATION, SOURCES, EXTRA, or one attack's by its name."""
+        if name not in self._observed:
+            upstream = self.attacked(name).key if name in self.recipe.attacks else self.roles.key
+            dtype = str(resolve_dtype(self.recipe.classifier.dtype, self.device))
+            options = (self.recipe.detector.widest(), dtype)
+            entry = self._entry("observe", f"observe-{name}", options, [self.templates.key, upstream])
+            tensors = self._tensors(entry, lambda: self._observe(name, entry))
+            self._observed[name] = observations.from_tensors(tensors)
+        return self._observed[name]
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        """The detector: chosen on the validation fold, fitted on fit and validation folds, calibrated."""
+        grid = self.recipe.detector
+        fit = self.labelled({Fold.FIT})
+        validation = {name: self.pairs(name, {Fold.VALIDATION}) for name in self.recipe.attacks}
+        calibration = self.observed(CALIBRATION)
+        trials: list[Trial] = []
+        with self.console.progress("choosing the detector", total=trial_count(grid)) as progress:
+            for trial in run_trials(grid, fit, validation):
+                trials.append(trial)
+                progress.advance()
+        best = best_trial(trials, grid.tolerance)
+        references = self.labelled({Fold.FIT, Fold.VALIDATION})
+        detector = detector_from_features(
+            best.config,
+            self.templates.value.first(best.config.n_templates),
+            extract_features(best.config, references.observation),
+            references.is_adversarial,
+            extract_features(best.config, calibration),
+        )
+        return Fitted(detector, best, tuple(trials))
+
+    def pairs(self, attack: str, folds: set[Fold]) -> LabelledObservation:
+        """Natural twins, then adversarial images, of the attack's successes in some folds."""
+        attacked = self.attacked(attack).value
+        kept = attacked.is_successful & self._is_in(folds)[attacked.source_rows]
+        natural = observations.pick(self.observed(SOURCES), attacked.source_rows[kept])
+        adversarial = observations.pick(self.observed(attack), kept)
+        n_pairs = int(kept.sum())
+        return LabelledObservation(observations.join([natural, adversarial]), torch.arange(2 * n_pairs) >= n_pairs)
+
+    def labelled(self, folds: set[Fold]) -> LabelledObservation:
+        """Every natural image (the extra ones too) and every successful attack of some folds, each once."""
+        is_in_folds = self._is_in(folds)
+        natural = [observations.pick(self.observed(SOURCES), is_in_folds)]
+        if len(self.roles.value.extra):
+            natural.append(self.observed(EXTRA))
+        adversarial = []
+        for name in self.recipe.attacks:
+            attacked = self.attacked(name).value
+            kept = attacked.is_successful & is_in_folds[attacked.source_rows]
+            adversarial.append(observations.pick(self.observed(name), kept))
+        n_natural = sum(len(part.curves.predicted) for part in natural)
+        joined = observations.join([*natural, *adversarial])
+        return LabelledObservation(joined, torch.arange(len(joined.curves.predicted)) >= n_natural)
+
+    def pixels_of(self, name: str) -> Tensor:
+        """Pixels (n, c, h, w) of a set of images, by the names of `observed`."""
+        if name in self.recipe.attacks:
+            return self.attacked(name).value.images
+        return to_pixels(self.dataset.test.images[getattr(self.roles.value, name)])
+
+    @cached_property
+    def _data_key(self) -> str:
+        return hashlib.sha256(
+            b"".join(
+                part.images.numpy().tobytes() + part.labels.numpy().tobytes()
+                for part in (self.dataset.train, self.dataset.test)
+            )
+        ).hexdigest()
+
+    def _is_in(self, folds: set[Fold]) -> Tensor:
+        return torch.isin(self.roles.value.folds, torch.tensor([int(fold) for fold in folds]))
+
+    def _entry(self, step: str, name: str, options: object, upstream: Sequence[str]) -> ArtifactEntry:
+        return self.store.entry(name, artifact_key(step, VERSIONS[step], options, upstream))
+
+    @staticmethod
+    def _tensors(entry: ArtifactEntry, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        kept = entry.read_if_intact()
+        return kept.tensors if kept is not None else entry.write(make(), {}).tensors
+
+    def _load_classifier(self, dtype: str) -> NetworkClassifier:
+        spec = self.recipe.classifier.spec
+        return load_classifier(
+            spec, self.weights.value, dtype=dtype, device=self.device, allowed_factories=(spec.architecture,)
+        )
+
+    def _choose_templates(self) -> dict[str, Tensor]:
+        train, config = self.dataset.train, self.recipe.templates
+        n_pool = self.recipe.split.n_template_pool or len(train.labels)
+        order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(self.recipe.seed))
+        pool = order[:n_pool].sort().values
+        with self.console.progress("choosing templates", total=len(pool)) as progress:
+            templates = choose_templates(
+                self.exact_classifier,
+                train.images[pool],
+                train.labels[pool],
+                n_templates=config.n_templates,
+                max_loss=config.max_loss,
+                missing=config.missing,
+                class_names=self.dataset.class_names,
+                device=self.device,
+                on_rows=progress.advance,
+            )
+        return {
+            "classes": templates.classes,
+            "images": templates.images,
+            "losses": templates.losses,
+            "margins": templates.margins,
+        }
+
+    def _deal_roles(self) -> dict[str, Tensor]:
+        test, classifier = self.dataset.test, self.exact_classifier
+        is_correct = []
+        with self.console.progress("classifying test images", total=len(test.labels)) as progress:
+            for images, labels in zip(test.images.split(512), test.labels.split(512), strict=True):
+                with torch.inference_mode():
+                    logits = batched_logits(classifier, to_pixels(images).to(self.device))
+                is_correct.append(logits.argmax(dim=1).cpu() == labels)
+                progress.advance(len(labels))
+        return deal_roles(self.recipe.split, torch.cat(is_correct), seed=self.recipe.seed).to_tensors()
+
+    def _attack(self, name: str, rows: Tensor, entry: ArtifactEntry) -> dict[str, Tensor]:
+        config, test = self.recipe.attacks[name], self.dataset.test
+        indices = self.roles.value.sources[rows].split(config.batch_size)
+        shards = entry.shards(len(indices))
+        missing = shards.missing()
+        with self.console.progress(f"attacking with {name}", total=len(rows)) as progress:
+            for number, part in enumerate(indices):
+                if number in missing:
+                    result = run_attack(
+                        config.attack,
+                        self.exact_classifier,
+                        to_pixels(test.images[part]).to(self.device),
+                        test.labels[part].to(self.device),
+                        rows_per_call=config.batch_size,
+                        generator=torch.Generator(self.device).manual_seed(self._seed_of(name, number)),
+                    )
+                    kept = {
+                        "images": result.images,
+                        "is_successful": result.is_successful,
+                        "distances": result.distances,
+                    }
+                    shards.write_shard(number, kept)
+                progress.advance(len(part))
+        parts = [shards.read_shard(number).tensors for number in range(len(indices))]
+        return {tensor: torch.cat([part[tensor] for part in parts]) for tensor in parts[0]}
+
+    def _observe(self, name: str, entry: ArtifactEntry) -> dict[str, Tensor]:
+        slices = self.pixels_of(name).split(_IMAGES_PER_SHARD)
+        templates, classifier = self.templates.value.to(self.device), self.classifier
+        shards = entry.shards(len(slices))
+        missing = shards.missing()
+        with self.console.progress(f"loss curves of {name}", total=sum(map(len, slices))) as progress:
+            for number, images in enumerate(slices):
+                if number in missing:
+                    with torch.inference_mode():
+                        observation = observe(
+                            self.recipe.detector.widest(), classifier, images.to(self.device), templates
+                        )
+                    shards.write_shard(number, observations.to_tensors(observation))
+                progress.advance(len(images))
+        parts = [observations.from_tensors(shards.read_shard(number).tensors) for number in range(len(slices))]
+        return observations.to_tensors(observations.join(parts))
+
+    def _seed_of(self, name: str, number: int) -> int:
+        text = f"{self.recipe.seed}/{name}/{number}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -1,0 +1,140 @@
+"""Which natural images play which part, so that nothing is measured on what it was fitted to.
+
+The test images of a data set are dealt out once, by source image and before anything is attacked:
+
+* calibration: natural images as they come, those that the classifier gets wrong included, because the threshold must
+  hold for what a server meets;
+* sources: correctly classified images that are attacked, split into fit, validation and test folds so that an image
+  and its adversarial twins are never in different folds (protocol "harder2021": 64/16/20, random_state 42);
+* extra: more correctly classified natural images for the fit fold, so that both kinds are about as many.
+
+Templates come from the training images, so they are in none of these.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from detector import ModeguardError
+
+
+class Fold(IntEnum):
+    """What a source image is for."""
+
+    FIT = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+class SplitError(ModeguardError, ValueError):
+    """A data set too small for what a recipe asks of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """How many images play which part.
+
+    Attributes:
+        n_calibration: natural images for the threshold, as they come.
+        n_sources: correctly classified images to attack, all folds together.
+        n_extra: more correctly classified natural images for the fit fold.
+        n_template_pool: training images that templates are chosen from; 0 for all.
+        validation_fraction: of the sources, to choose the detector by.
+        test_fraction: of the sources, to measure it on.
+        seed: of the folds.
+    """
+
+    n_calibration: int
+    n_sources: int
+    n_extra: int = 0
+    n_template_pool: int = 0
+    validation_fraction: float = 0.16
+    test_fraction: float = 0.20
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if min(self.n_calibration, self.n_sources) < 1 or min(self.n_extra, self.n_template_pool) < 0:
+            raise SplitError(
+                "n_calibration and n_sources are at least 1, n_extra and n_template_pool at least 0, got "
+                f"{self.n_calibration}, {self.n_sources}, {self.n_extra} and {self.n_template_pool}"
+            )
+        fractions = (self.validation_fraction, self.test_fraction)
+        if min(fractions) <= 0 or sum(fractions) >= 1:
+            raise SplitError(
+                f"validation_fraction and test_fraction are positive and leave something to fit, got {fractions}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRoles:
+    """Indices into the test images of a data set; no image has two roles.
+
+    Attributes:
+        calibration: (n_calibration,) int64.
+        sources: (n_sources,) int64.
+        folds: (n_sources,) int64, values of `Fold`.
+        extra: (n_extra,) int64.
+    """
+
+    calibration: Tensor
+    sources: Tensor
+    folds: Tensor
+    extra: Tensor
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The record by name, as artefacts keep it."""
+        return {
+            "calibration": self.calibration,
+            "sources": self.sources,
+            "folds": self.folds,
+            "extra": self.extra,
+        }
+
+
+def deal_roles(config: SplitConfig, is_correct: Tensor, *, seed: int) -> ImageRoles:
+    """Deal out the test images.
+
+    Args:
+        config: how many for what.
+        is_correct: (n,) bool, whether the classifier is right about each test image.
+        seed: of the order in which images are dealt.
+
+    Raises:
+        SplitError: saying how many images there are for how many wanted.
+    """
+    order = torch.randperm(len(is_correct), generator=torch.Generator().manual_seed(seed))
+    calibration, rest = order[: config.n_calibration], order[config.n_calibration :]
+    correct = rest[is_correct[rest]]
+    wanted = config.n_sources + config.n_extra
+    if len(calibration) < config.n_calibration or len(correct) < wanted:
+        raise SplitError(
+            f"{config.n_calibration} calibration images and {wanted} correctly classified ones (n_sources + n_extra) "
+            f"are asked for, but of {len(is_correct)} test images {len(correct)} correctly classified ones are left "
+            "after calibration; lower the numbers or add images"
+        )
+    sources = correct[: config.n_sources]
+    return ImageRoles(
+        calibration=calibration,
+        sources=sources,
+        folds=_folds(config, len(sources)),
+        extra=correct[config.n_sources : wanted],
+    )
+
+
+def _folds(config: SplitConfig, n_sources: int) -> Tensor:
+    """(n_sources,) folds: first the test images are split off, then the validation images from the rest."""
+    indices = np.arange(n_sources)
+    try:
+        rest, test = train_test_split(indices, test_size=config.test_fraction, random_state=config.seed)
+        of_rest = config.validation_fraction / (1 - config.test_fraction)
+        _, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
+    except ValueError as error:
+        raise SplitError(f"{n_sources} sources cannot be split into three folds ({error}); raise n_sources") from None
+    folds = torch.full((n_sources,), int(Fold.FIT))
+    folds[torch.from_numpy(validation)] = int(Fold.VALIDATION)
+    folds[torch.from_numpy(test)] = int(Fold.TEST)
+    return folds

@@ -1,0 +1,269 @@
+"""Choosing a detector: every combination of a grid, tried with scikit-learn, jointly over all attacks.
+
+The seed (section 4.2.1) optimises one K-nearest-neighbours classifier for all attacks together on validation data. Here
+the mean over the attacks of the AUROC on validation pairs decides, and among combinations that are as good up to a
+tolerance the one that costs fewest rows an image.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import FunctionTransformer, RobustScaler, StandardScaler
+from torch import Tensor
+
+from detector import DetectorConfig, ModeguardError, Observation, extract_features
+from detector.calibration import smallest_calibration_set
+from detector.features import FEATURES, families_of
+from detector.neighbors import Metric, Scaling, Weights
+
+Array = NDArray[np.float64]
+
+_SCALERS = {"none": FunctionTransformer, "standard": StandardScaler, "robust": RobustScaler}
+
+
+class TuningError(ModeguardError, ValueError):
+    """A grid that makes no sense, or data that no combination of it can be tried on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorGrid:
+    """What to choose from; every combination is tried.
+
+    Attributes:
+        n_points: numbers of points on the path, image and template included, each at least 2.
+        n_templates: numbers of templates a class.
+        features: combinations of feature families.
+        n_neighbors, weights, metric, scaling: see `detector.fit_neighbours`.
+        tolerance: mean AUROC that may be given up for a cheaper detector, in [0, 1].
+        target_fpr: rate of natural images that the detector may flag.
+        n_logits: logits that "sorted_logits" keeps at the most.
+        noise_sigmas, n_noise_draws: of the noise families.
+    """
+
+    n_points: tuple[int, ...] = (8,)
+    n_templates: tuple[int, ...] = (1,)
+    features: tuple[tuple[str, ...], ...] = (("loss_curve", "sorted_logits"),)
+    n_neighbors: tuple[int, ...] = (5, 15, 25)
+    weights: tuple[Weights, ...] = ("distance",)
+    metric: tuple[Metric, ...] = ("euclidean",)
+    scaling: tuple[Scaling, ...] = ("standard",)
+    tolerance: float = 0.001
+    target_fpr: float = 0.05
+    n_logits: int = 100
+    noise_sigmas: tuple[float, ...] = (0.02, 0.04, 0.08, 0.16)
+    n_noise_draws: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "n_templates", "features", "n_neighbors", "weights", "metric", "scaling"):
+            if len(getattr(self, name)) == 0:
+                raise TuningError(f"{name} is a list of at least one choice, got an empty one")
+        if min(self.n_points) < 2 or min(*self.n_templates, *self.n_neighbors, self.n_logits, self.n_noise_draws) < 1:
+            raise TuningError(
+                "n_points are at least 2, and n_templates, n_neighbors, n_logits and n_noise_draws at least 1, got "
+                f"{self.n_points}, {self.n_templates}, {self.n_neighbors}, {self.n_logits} and {self.n_noise_draws}"
+            )
+        if not 0 <= self.tolerance <= 1:
+            raise TuningError(f"tolerance is an AUROC difference in [0, 1], got {self.tolerance}")
+        self._check_names()
+        smallest_calibration_set(self.target_fpr)
+
+    def _check_names(self) -> None:
+        families = {name for combination in self.features for name in combination}
+        for place, named, known in (
+            ("features", families, set(FEATURES)),
+            ("weights", set(self.weights), set(get_args(Weights))),
+            ("metric", set(self.metric), set(get_args(Metric))),
+            ("scaling", set(self.scaling), set(get_args(Scaling))),
+        ):
+            if unknown := sorted(named - known):
+                raise TuningError(f"{place} has unknown names {unknown}; the known ones are {sorted(known)}")
+
+    def configs(self) -> Iterator[DetectorConfig]:
+        """Every combination."""
+        names = ("features", "n_points", "n_templates", "scaling", "metric", "n_neighbors", "weights")
+        for features, n_points, n_templates, scaling, metric, k, weights in product(*(getattr(self, n) for n in names)):
+            yield replace(
+                self._base(),
+                alphas=alphas_of(n_points),
+                n_templates=n_templates,
+                features=features,
+                scaling=scaling,
+                metric=metric,
+                n_neighbors=k,
+                weights=weights,
+            )
+
+    def widest(self) -> DetectorConfig:
+        """One configuration whose observation holds all that any combination needs."""
+        alphas = sorted({alpha for n_points in self.n_points for alpha in alphas_of(n_points)})
+        families = {name for combination in self.features for name in combination}
+        return replace(
+            self._base(), alphas=tuple(alphas), n_templates=max(self.n_templates), features=tuple(sorted(families))
+        )
+
+    def _base(self) -> DetectorConfig:
+        return DetectorConfig(
+            alphas=(0.0, 1.0),
+            target_fpr=self.target_fpr,
+            n_logits=self.n_logits,
+            noise_sigmas=self.noise_sigmas,
+            n_noise_draws=self.n_noise_draws,
+        )
+
+
+def alphas_of(n_points: int) -> tuple[float, ...]:
+    """Points evenly from image to template, both included, rounded so that nested grids share their points."""
+    return tuple(round(index / (n_points - 1), 9) for index in range(n_points))
+
+
+def rows_per_image(config: DetectorConfig) -> int:
+    """Rows that one image costs: itself, the points between the ends of each path, and the noisy copies."""
+    n_inner = sum(0 < alpha < 1 for alpha in config.alphas)
+    n_noisy = len(config.noise_sigmas) * config.n_noise_draws
+    return 1 + config.n_templates * n_inner + n_noisy * any(family.needs_noise for family in families_of(config))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledObservation:
+    """What was observed of images of both kinds.
+
+    Attributes:
+        observation: of n images, by the grid's widest configuration.
+        is_adversarial: (n,) bool.
+    """
+
+    observation: Observation
+    is_adversarial: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One combination and how it did on the validation pairs.
+
+    Attributes:
+        config: the combination.
+        mean_auroc: mean over the attacks.
+        auroc: by attack.
+        rows: rows an image.
+    """
+
+    config: DetectorConfig
+    mean_auroc: float
+    auroc: dict[str, float]
+    rows: int
+
+
+def run_trials(
+    grid: DetectorGrid, fit: LabelledObservation, validation: Mapping[str, LabelledObservation]
+) -> Iterator[Trial]:
+    """Try every combination of a grid.
+
+    Args:
+        grid: the choices.
+        fit: reference images.
+        validation: natural twins and adversarial images, by attack.
+
+    Raises:
+        TuningError: if a k is larger than the fit set, or an attack has no pair to validate on.
+    """
+    empty = [name for name, pairs in validation.items() if pairs.is_adversarial.unique().numel() < 2]
+    if empty or not validation:
+        raise TuningError(f"no successful attack in the validation fold of {empty or 'any attack'}; raise n_sources")
+    extracted: dict[tuple[object, ...], tuple[Array, dict[str, Array]]] = {}
+    nearest: dict[tuple[object, ...], tuple[Array, dict[str, tuple[Array, NDArray[np.intp]]]]] = {}
+    largest = max(grid.n_neighbors)
+    for config in grid.configs():
+        features_key = (config.features, config.alphas, config.n_templates)
+        if features_key not in extracted:
+            extracted = {features_key: _extract(config, fit, validation)}
+        nearest_key = (*features_key, config.scaling, config.metric)
+        if nearest_key not in nearest:
+            nearest = {nearest_key: _neighbours(config, fit, extracted[features_key], largest)}
+        votes, found = nearest[nearest_key]
+        auroc = {
+            name: float(roc_auc_score(_labels(validation[name]), _scores(config, votes, *found[name])))
+            for name in validation
+        }
+        yield Trial(config, float(np.mean(list(auroc.values()))), auroc, rows_per_image(config))
+
+
+def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
+    """The cheapest trial whose mean AUROC is within `tolerance` of the best, and of equally cheap ones the best."""
+    best = max(trial.mean_auroc for trial in trials)
+    good = [trial for trial in trials if trial.mean_auroc >= best - tolerance]
+    return min(good, key=lambda trial: (trial.rows, -trial.mean_auroc))
+
+
+def _labels(labelled: LabelledObservation) -> NDArray[np.bool_]:
+    features = labelled.observation.curves.losses
+    labels: NDArray[np.bool_] = labelled.is_adversarial[~features[:, 0, 0].isnan()].numpy()
+    return labels
+
+
+def _extract(
+    config: DetectorConfig, fit: LabelledObservation, validation: Mapping[str, LabelledObservation]
+) -> tuple[Array, dict[str, Array]]:
+    def features_of(labelled: LabelledObservation) -> Array:
+        features = extract_features(config, labelled.observation)
+        kept: Array = features[~features.isnan().any(dim=1)].double().numpy()
+        return kept
+
+    return features_of(fit), {name: features_of(pairs) for name, pairs in validation.items()}
+
+
+def _neighbours(
+    config: DetectorConfig,
+    fit: LabelledObservation,
+    features: tuple[Array, dict[str, Array]],
+    n_neighbors: int,
+) -> tuple[Array, dict[str, tuple[Array, NDArray[np.intp]]]]:
+    references, queries = features
+    if n_neighbors > len(references):
+        raise TuningError(
+            f"n_neighbors goes up to {n_neighbors}, but the fit fold has {len(references)} images; lower it or raise "
+            "n_sources"
+        )
+    scaler = _SCALERS[config.scaling]().fit(references)
+    labels = _labels(fit)
+    classifier = KNeighborsClassifier(n_neighbors=n_neighbors, metric=config.metric, algorithm="brute")
+    classifier.fit(scaler.transform(references), labels)
+    found = {name: classifier.kneighbors(scaler.transform(query)) for name, query in queries.items()}
+    return labels.astype(np.float64), found
+
+
+def _scores(config: DetectorConfig, votes: Array, distances: Array, indices: NDArray[np.intp]) -> Array:
+    """What KNeighborsClassifier.predict_proba gives for the first k of the neighbours found."""
+    k = config.n_neighbors
+    chosen = votes[indices[:, :k]]
+    if config.weights == "uniform":
+        uniform: Array = chosen.mean(axis=1)
+        return uniform
+    is_same = distances[:, :k] == 0
+    with np.errstate(divide="ignore"):
+        weights = np.where(is_same.any(axis=1, keepdims=True), is_same, 1 / distances[:, :k])
+    scores: Array = (weights * chosen).sum(axis=1) / weights.sum(axis=1)
+    return scores
+
+
+def trial_count(grid: DetectorGrid) -> int:
+    """How many combinations a grid has."""
+    return sum(1 for _ in grid.configs())
+
+
+__all__ = [
+    "DetectorGrid",
+    "LabelledObservation",
+    "Trial",
+    "TuningError",
+    "alphas_of",
+    "best_trial",
+    "rows_per_image",
+    "run_trials",
+    "trial_count",
+]

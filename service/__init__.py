@@ -1,0 +1,1 @@
+"""The method over HTTP: decode, admit, detect, answer. Start it with `python -m service`."""

@@ -1,0 +1,66 @@
+"""Around every request: an id, one log line, and an answer even when the code below has a fault."""
+
+import time
+import uuid
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import INTERNAL, problem_response
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_log = structlog.get_logger("service")
+
+
+class RequestEnvelope:
+    """ASGI middleware that gives each request an id and turns unforeseen exceptions into a problem without details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status = time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                _log.info("client hung up")
+                return
+            except Exception:
+                _log.exception("unforeseen error")
+                if status:
+                    raise  # the answer is half sent: cutting the connection is all that is left to do
+                detail = f"the server failed; its operator finds the cause in the logs under {request_id}"
+                await problem_response(INTERNAL, detail, request_id, {})(scope, receive, send_with_id)
+            _log.log(
+                _level_of(status),
+                "request",
+                method=scope["method"],
+                path=scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
+                status=status,
+                duration_ms=round(1000 * (time.perf_counter() - started), 2),
+            )
+
+
+def _level_of(status: int) -> int:
+    """Logging level: 40 (error) for our own failures, 20 (info) for everything else."""
+    return 40 if status == HTTPStatus.INTERNAL_SERVER_ERROR else 20

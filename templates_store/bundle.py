@@ -1,0 +1,283 @@
+"""Bundles: a classifier and the detector fitted for it, as a directory that moves between machines as it is.
+
+    manifest.json           what is in it, with the sha256 of the other files
+    detector.safetensors    templates, reference features, calibration scores
+    classifier.safetensors  weights (classifier.pt2 for an exported program)
+
+The bundle's digest is the sha256 of the manifest, so it stands for every byte.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from detector import ClassTemplates, Detector, DetectorConfig, DetectorInputError, Neighbours, batched_logits
+from detector.loss_curve import cross_entropy_and_margin
+from templates_store.atomic import write_directory_atomically
+from templates_store.classifiers import ClassifierSpec, NetworkClassifier, load_classifier, save_weights
+from templates_store.images import InputSpec
+from templates_store.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    BundleError,
+    FileInfo,
+    Manifest,
+    TensorInfo,
+)
+
+DETECTOR_FILE = "detector.safetensors"
+_LIBRARIES = ("torch", "torchvision", "scikit-learn", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A bundle in memory: the classifier and its detector on one device.
+
+    Attributes:
+        manifest: what the bundle says of itself.
+        detector: fitted and calibrated.
+        classifier: the classifier that the detector was fitted for.
+        digest: sha256 of the manifest, 64 hexadecimal digits.
+    """
+
+    manifest: Manifest
+    detector: Detector
+    classifier: NetworkClassifier
+    digest: str
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    detector: Detector,
+    classifier: NetworkClassifier,
+    class_names: tuple[str, ...],
+    input_spec: InputSpec,
+    seeds: Mapping[str, int],
+    measured: Mapping[str, Any],
+) -> str:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        path: directory to be; an existing bundle there is replaced.
+        name: the recipe or the product.
+        detector: fitted and calibrated.
+        classifier: the classifier that the detector was fitted for.
+        class_names: (n_classes,) in the order of the logits.
+        input_spec: how bytes of an image become the classifier's pixels.
+        seeds: every seed that went in.
+        measured: how it was measured; JSON values, finite numbers.
+
+    Returns:
+        The bundle's digest.
+
+    Raises:
+        BundleError: if something is not finite, the names do not fit, or the disk refuses (full, read-only).
+    """
+    if len(class_names) != classifier.n_classes:
+        raise BundleError(f"{classifier.n_classes} class names are needed, one a logit, got {len(class_names)}")
+    _refuse_non_finite("measured", measured)
+    tensors = _detector_tensors(detector)
+    for tensor_name, tensor in tensors.items():
+        _check_finite(DETECTOR_FILE, tensor_name, tensor)
+    try:
+        with write_directory_atomically(path) as directory:
+            classifier_file = _classifier_file(classifier.spec)
+            save_weights(classifier, directory / classifier_file)
+            (directory / DETECTOR_FILE).write_bytes(safetensors.torch.save(tensors))
+            manifest = Manifest(
+                format_version=FORMAT_VERSION,
+                name=name,
+                class_names=class_names,
+                classifier=classifier.spec,
+                input=input_spec,
+                detector=detector.config,
+                files={
+                    DETECTOR_FILE: _file_info(directory / DETECTOR_FILE, tensors),
+                    classifier_file: _file_info(directory / classifier_file, {}),
+                },
+                seeds=dict(seeds),
+                libraries={library: version(library) for library in _LIBRARIES},
+                measured=dict(measured),
+            )
+            text = manifest.to_json()
+            (directory / MANIFEST_FILE).write_bytes(text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BundleError(f"bundle {path} was not written: {reason}; what was there before is untouched") from error
+    return hashlib.sha256(text).hexdigest()
+
+
+def read_bundle(
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: str = "auto",
+    allowed_factories: tuple[str, ...] = (),
+) -> Bundle:
+    """Read and verify a bundle: version, hashes, shapes, finiteness, and that classifier and detector belong together.
+
+    Args:
+        path: the bundle's directory.
+        device: where classifier and detector shall be.
+        dtype: what the classifier computes in: "auto", "float32" or "bfloat16".
+        allowed_factories: "package.module:factory" names that a bundle may call to build its classifier.
+
+    Raises:
+        BundleError: naming the file and the reason.
+        ClassifierError: if the classifier cannot be built.
+    """
+    text = _read(path, MANIFEST_FILE)
+    manifest = Manifest.from_json(text)
+    if len(manifest.class_names) != manifest.classifier.n_classes:
+        raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
+    detector = _detector_of(manifest.detector, _verified_tensors(path, manifest)).to(device)
+    classifier_file = _classifier_file(manifest.classifier)
+    _verified_bytes(path, classifier_file, manifest)
+    classifier = load_classifier(
+        manifest.classifier,
+        path / classifier_file,
+        dtype=dtype,
+        device=device,
+        allowed_factories=allowed_factories,
+    )
+    _check_belongs(classifier, detector, classifier_file)
+    return Bundle(manifest, detector, classifier, hashlib.sha256(text).hexdigest())
+
+
+def _classifier_file(spec: ClassifierSpec) -> str:
+    return f"classifier{spec.weights_suffix}"
+
+
+def _detector_tensors(detector: Detector) -> dict[str, Tensor]:
+    templates, neighbours = detector.templates, detector.neighbours
+    tensors = {
+        "template_classes": templates.classes,
+        "template_images": templates.images,
+        "template_losses": templates.losses,
+        "template_margins": templates.margins,
+        "reference_features": neighbours.features,
+        "reference_is_adversarial": neighbours.is_adversarial,
+        "feature_center": neighbours.center,
+        "feature_scale": neighbours.scale,
+        "calibration_scores": detector.calibration_scores,
+    }
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
+    try:
+        templates = ClassTemplates(
+            tensors["template_classes"],
+            tensors["template_images"],
+            tensors["template_losses"],
+            tensors["template_margins"],
+        )
+        neighbours = Neighbours(
+            features=tensors["reference_features"],
+            is_adversarial=tensors["reference_is_adversarial"],
+            center=tensors["feature_center"],
+            scale=tensors["feature_scale"],
+            n_neighbors=config.n_neighbors,
+            weights=config.weights,
+            metric=config.metric,
+        )
+    except KeyError as error:
+        raise BundleError(f"{DETECTOR_FILE} lacks the tensor {error.args[0]!r}; build the bundle again") from None
+    except DetectorInputError as error:
+        raise BundleError(f"{DETECTOR_FILE}: {error}") from None
+    return Detector(config, templates, neighbours, tensors["calibration_scores"])
+
+
+def _file_info(file: Path, tensors: Mapping[str, Tensor]) -> FileInfo:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileInfo(digest, {name: TensorInfo.of(tensor) for name, tensor in sorted(tensors.items())})
+
+
+def _read(path: Path, name: str) -> bytes:
+    if not path.is_dir():
+        raise BundleError(f"{path} is not a bundle: no such directory; make one with `modeguard build RECIPE`")
+    try:
+        return (path / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path / name} cannot be read: {error.strerror}; copy the whole bundle again") from None
+
+
+def _verified_bytes(path: Path, name: str, manifest: Manifest) -> bytes:
+    if name not in manifest.files:
+        raise BundleError(f"{MANIFEST_FILE} of {path} does not list {name}; build the bundle again")
+    data = _read(path, name)
+    found, expected = hashlib.sha256(data).hexdigest(), manifest.files[name].sha256
+    if found != expected:
+        raise BundleError(
+            f"{path / name} is not the file that the manifest describes (sha256 {found[:12]}… instead of "
+            f"{expected[:12]}…): it was cut short, changed or swapped; copy the whole bundle again"
+        )
+    return data
+
+
+def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
+    data = _verified_bytes(path, DETECTOR_FILE, manifest)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, ValueError) as error:
+        raise BundleError(f"{path / DETECTOR_FILE} is no safetensors file: {error}") from None
+    found = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
+    expected = manifest.files[DETECTOR_FILE].tensors
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise BundleError(
+                f"{path / DETECTOR_FILE}: tensor {name!r} is {found.get(name)}, the manifest says {expected.get(name)}"
+            )
+        _check_finite(path / DETECTOR_FILE, name, tensors[name])
+    return tensors
+
+
+def _check_finite(file: Path | str, name: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise BundleError(f"{file}: tensor {name!r} has values that are not finite; build the bundle again")
+
+
+def _refuse_non_finite(place: str, value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_non_finite(f"{place}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _refuse_non_finite(f"{place}[{index}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BundleError(f"{place} is {value}; a manifest holds finite numbers only")
+
+
+@torch.inference_mode()
+def _check_belongs(classifier: NetworkClassifier, detector: Detector, classifier_file: str) -> None:
+    """The classifier must say of the templates what it said when the detector was fitted, up to rounding."""
+    templates = detector.templates
+    expected_shape = tuple(templates.images.shape[2:])
+    if tuple(classifier.input_shape) != expected_shape or int(templates.classes[-1]) >= classifier.n_classes:
+        raise BundleError(
+            f"{classifier_file} takes images {classifier.input_shape} and has {classifier.n_classes} classes, but the "
+            f"detector was fitted for images {expected_shape} and class {int(templates.classes[-1])}"
+        )
+    labels = templates.classes.repeat_interleave(templates.n_templates)
+    _, margins = cross_entropy_and_margin(batched_logits(classifier, templates.images.flatten(0, 1)), labels)
+    expected = templates.margins.flatten()
+    # bfloat16 has 8 bits of mantissa: a few per cent after some twenty layers
+    is_off = (margins - expected).abs() > 0.5 + 0.15 * expected.abs()
+    if bool(is_off.any()):
+        first = int(is_off.nonzero()[0, 0])
+        raise BundleError(
+            f"{classifier_file} is not the classifier that the detector was fitted for: its margin on a template of "
+            f"class {int(labels[first])} is {float(margins[first]):.2f}, it was {float(expected[first]):.2f}"
+        )

@@ -1,0 +1,227 @@
+"""Classifiers as the method needs them: pixels in [0, 1] in, float32 logits out, at the device's best precision.
+
+Weights are safetensors, or a `torch.export` program that has been screened (`templates_store.exported`); nothing
+is unpickled, and no code is imported that the caller has not allowed by name.
+"""
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from templates_store.architectures import ARCHITECTURES, LIBRARIES, build_network
+from templates_store.classifier_checks import check_classifier, check_pixel_scale
+from templates_store.classifier_spec import EXPORT, ClassifierError, ClassifierSpec
+from templates_store.exported import ExportedNetwork, load_exported
+
+__all__ = [
+    "ARCHITECTURES",
+    "ClassifierError",
+    "ClassifierSpec",
+    "NetworkClassifier",
+    "build_classifier",
+    "check_classifier",
+    "check_pixel_scale",
+    "load_classifier",
+    "resolve_dtype",
+    "save_weights",
+]
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_SHOWN_KEYS = 3
+
+
+class NetworkClassifier(nn.Module):
+    """A network with its normalisation inside: the `detector.Classifier` of everything built here.
+
+    Pixels are normalised in float32, cast to the compute type, and for known architectures laid out channels-last,
+    which the convolution kernels of CPUs and tensor cores prefer. Differentiable with respect to the pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.n_classes: int = spec.n_classes
+        self.input_shape: tuple[int, int, int] = spec.input_shape
+        self.compute_dtype = torch.float32
+        # a network of the user's own may well call view(), which only takes the ordinary layout
+        is_known = spec.architecture.partition(":")[0] in (*ARCHITECTURES, *LIBRARIES)
+        self.memory_format = torch.channels_last if is_known else torch.contiguous_format
+        self.network = network
+        if is_known:
+            self.network = network.to(memory_format=torch.channels_last)
+        for name, values in (("mean", spec.mean), ("std", spec.std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self._exact_weights: dict[str, Tensor] | None = None
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (n, n_classes), float32, of images (n, c, h, w) with pixels in [0, 1]."""
+        normalised = (pixels.float() - self.mean) / self.std
+        rows = normalised.to(self.compute_dtype, memory_format=self.memory_format)
+        logits: Tensor = self.network(rows)
+        return logits.float()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's weights on the CPU as they were loaded, whatever the compute type."""
+        state = self._exact_weights or self.network.state_dict()
+        return {name: value.detach().to("cpu").contiguous().clone() for name, value in state.items()}
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Compute in another type from now on; batch norms keep their float32 statistics.
+
+        The weights in full precision are kept on the CPU, so that what is saved never depends on the machine.
+        """
+        if dtype != torch.float32 and isinstance(self.network, ExportedNetwork):
+            raise ClassifierError(f"an exported program computes in the type it was exported with, not {dtype}")
+        if dtype == self.compute_dtype:
+            return
+        exact = self.weights()
+        for module in self.network.modules():
+            own_dtype = torch.float32 if isinstance(module, _NORMS) else dtype
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(own_dtype)
+        if self._exact_weights is not None:
+            self.network.load_state_dict(exact)
+        self._exact_weights = None if dtype == torch.float32 else exact
+        self.compute_dtype = dtype
+
+
+def build_classifier(spec: ClassifierSpec, *, allowed_factories: Collection[str] = ()) -> NetworkClassifier:
+    """A classifier with random weights (from torch's global generator), in training mode, to be trained.
+
+    Raises:
+        ClassifierError: as `build_network`; also for "torch.export", which is trained already.
+    """
+    if spec.architecture == EXPORT:
+        raise ClassifierError(f"{EXPORT!r} is a finished program: it is loaded from a .pt2 file, never built")
+    return NetworkClassifier(build_network(spec, allowed_factories=allowed_factories), spec)
+
+
+def load_classifier(
+    spec: ClassifierSpec,
+    weights: Path,
+    *,
+    dtype: str = "auto",
+    device: str | torch.device = "cpu",
+    allowed_factories: Collection[str] = (),
+) -> NetworkClassifier:
+    """A classifier with stored weights, in evaluation mode, its parameters frozen.
+
+    Args:
+        spec: what the weights belong to.
+        weights: safetensors (float32, or float16 or bfloat16, which are cast up), or a `torch.export` program.
+        dtype: "float32", "bfloat16", or "auto", which asks `resolve_dtype`.
+        device: where it shall run.
+        allowed_factories: the "package.module:factory" names that may be imported and called.
+
+    Raises:
+        ClassifierError: if the file is missing, unreadable, holds other weights or values that are not finite.
+    """
+    device = torch.device(device)
+    if not weights.is_file():
+        raise ClassifierError(f"no file of weights at {weights}; train the classifier or correct the path")
+    if spec.architecture == EXPORT:
+        if dtype == "bfloat16":
+            raise ClassifierError("an exported program computes in the type it was exported with; use dtype auto")
+        classifier = NetworkClassifier(load_exported(spec, weights, device), spec)
+    else:
+        with torch.random.fork_rng(devices=[]):  # the random weights are replaced: leave no trace of drawing them
+            classifier = NetworkClassifier(build_network(spec, allowed_factories=allowed_factories), spec)
+        _load_weights(classifier.network, weights)
+        classifier.use_dtype(resolve_dtype(dtype, device))
+    return classifier.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def save_weights(classifier: NetworkClassifier, path: Path) -> None:
+    """Write what `load_classifier` reads, complete or not at all, in the precision it was loaded with.
+
+    An exported program is written as it came; the weights of any other network as safetensors.
+    """
+    network = classifier.network
+    content = network.program if isinstance(network, ExportedNetwork) else to_safetensors(classifier.weights())
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def resolve_dtype(dtype: str, device: str | torch.device = "cpu") -> torch.dtype:
+    """The type to compute in: what is asked for, or for "auto" what the device multiplies natively.
+
+    "auto" is bfloat16 on CUDA devices of capability 8.0 and more, and on CPUs with AMX or AVX512_BF16; else float32.
+
+    Raises:
+        ClassifierError: for another name.
+    """
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype != "auto":
+        raise ClassifierError(f"dtype is auto, {' or '.join(DTYPES)}, got {dtype!r}")
+    has_bfloat16 = _HAS_BFLOAT16.get(torch.device(device).type)
+    return torch.bfloat16 if has_bfloat16 is not None and has_bfloat16(device) else torch.float32
+
+
+def _cpu_has_bfloat16(_: str | torch.device) -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _cuda_has_bfloat16(device: str | torch.device) -> bool:
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+_HAS_BFLOAT16: dict[str, Callable[[str | torch.device], bool]] = {"cpu": _cpu_has_bfloat16, "cuda": _cuda_has_bfloat16}
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ClassifierError(
+            f"{path} is not a readable safetensors file ({error}); convert other formats with "
+            "safetensors.torch.save_file(model.state_dict(), path)"
+        ) from error
+    wanted = network.state_dict()
+    for name in wanted:
+        if name.endswith("num_batches_tracked"):  # a counter of training; many files leave it out
+            stored.setdefault(name, wanted[name])
+    _check_keys(wanted, stored, path)
+    for name, value in stored.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ClassifierError(f"{path}: {name} holds values that are not finite; the file cannot be used")
+    network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in stored.items()})
+
+
+def _check_keys(wanted: dict[str, Tensor], stored: dict[str, Tensor], path: Path) -> None:
+    faults = {
+        "missing": sorted(set(wanted) - set(stored)),
+        "unexpected": sorted(set(stored) - set(wanted)),
+        "of another shape": [
+            f"{name} {tuple(stored[name].shape)} instead of {tuple(wanted[name].shape)}"
+            for name in sorted(set(wanted) & set(stored))
+            if stored[name].shape != wanted[name].shape
+        ],
+        "of another kind": [
+            f"{name} {stored[name].dtype} instead of {wanted[name].dtype}"
+            for name in sorted(set(wanted) & set(stored))
+            if stored[name].is_floating_point() != wanted[name].is_floating_point()
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(
+            f"{len(names)} {fault}: {', '.join(names[:_SHOWN_KEYS])}{', …' if len(names) > _SHOWN_KEYS else ''}"
+            for fault, names in faults.items()
+            if names
+        )
+        raise ClassifierError(f"{path} holds the weights of another architecture or number of classes: {listed}")

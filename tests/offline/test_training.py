@@ -1,0 +1,320 @@
+"""Training learns, augments as it says, and goes on after an interruption as if there had been none."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from offline.augmentation import Augmentation, augment
+from offline.dataset_records import LabelledImages
+from offline.datasets import DataConfig, load_dataset
+from offline.training import TrainingConfig, TrainingError, train_classifier
+from offline.training_config import SCHEDULES, learning_rate_at
+from templates_store.classifiers import ClassifierError, ClassifierSpec
+
+SPEC = ClassifierSpec("digits-cnn", 3, (1, 6, 6), (0.5,), (0.25,))
+CONFIG = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05, crop_padding=1, flip=True, precision="float32")
+
+
+def toy_images(n, seed):
+    """Noise and stripes: level, upright, or a chequered pattern, which no shift or flip makes into each other."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=generator)
+    images = torch.randint(0, 120, (n, 1, 6, 6), generator=generator, dtype=torch.uint8)
+    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    patterns = torch.stack([rows, columns, rows + columns]) % 2
+    images += (100 * patterns[labels]).to(torch.uint8)[:, None]
+    return LabelledImages(images, labels)
+
+
+TRAIN, TEST = toy_images(90, 0), toy_images(40, 1)
+
+
+class WithDropout(nn.Module):
+    """A factory of a network with batch norm and dropout, whose state and randomness must be resumed too."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5)
+        )
+        self.linear = nn.Linear(8 * 36, n_classes)
+
+    def forward(self, images):
+        return self.linear(self.layers(images))
+
+
+DROPOUT = dataclasses.replace(SPEC, architecture=f"{__name__}:WithDropout")
+
+
+def train(path, config=CONFIG, spec=SPEC, train=TRAIN, **options):
+    return train_classifier(spec, train, TEST, config, checkpoint=path, **options)
+
+
+def weights_of(result):
+    return result.classifier.weights()
+
+
+def is_equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def stop_after(n_epochs, error=InterruptionError):
+    def on_epoch(record):
+        if record.epoch == n_epochs:
+            raise error
+
+    return on_epoch
+
+
+def test_a_network_learns(tmp_path):
+    records, n_images = [], []
+    config = dataclasses.replace(CONFIG, epochs=15)
+    result = train(tmp_path / "c", config, on_epoch=records.append, on_images=n_images.append)
+    assert result.history == tuple(records)
+    assert [record.epoch for record in records] == list(range(1, 16))
+    assert records[-1].loss < records[0].loss / 2
+    assert records[-1].test_accuracy >= 0.9
+    assert sum(n_images) == 15 * 90
+    assert max(n_images) - min(n_images) <= 1
+    assert not result.classifier.training
+    assert not any(parameter.requires_grad for parameter in result.classifier.parameters())
+
+
+def test_the_reported_accuracy_is_that_of_the_classifier(tmp_path):
+    result = train(tmp_path / "c")
+    predicted = result.classifier(TEST.images.float() / 255).argmax(dim=1)
+    assert result.history[-1].test_accuracy == (predicted == TEST.labels).double().mean().item()
+
+
+@pytest.mark.parametrize("spec", [SPEC, DROPOUT])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, spec, precision):
+    config = dataclasses.replace(CONFIG, precision=precision, rotation_degrees=10.0)
+    whole = train(tmp_path / "whole", config, spec)
+    with pytest.raises(InterruptionError):
+        train(tmp_path / "c", config, spec, on_epoch=stop_after(2))
+    torch.manual_seed(99)  # what the process drew meanwhile must not matter
+    seen = []
+    resumed = train(tmp_path / "c", config, spec, on_epoch=seen.append)
+    assert is_equal(weights_of(resumed), weights_of(whole))
+    assert [record.epoch for record in seen] == [1, 2, 3, 4]
+    assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
+
+
+def test_ctrl_c_in_an_epoch_leaves_the_checkpoint_of_the_last_whole_one(tmp_path):
+    n_images = []
+
+    def on_images(n):
+        n_images.append(n)
+        if sum(n_images) > 2.5 * len(TRAIN):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "c", on_images=on_images)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    resumed = []
+    assert is_equal(weights_of(train(tmp_path / "c", on_images=resumed.append)), weights_of(train(tmp_path / "whole")))
+    assert sum(resumed) == 2 * len(TRAIN)
+
+
+def test_a_finished_training_is_only_read(tmp_path):
+    first = train(tmp_path / "c")
+    stamp = (tmp_path / "c").stat().st_mtime_ns
+    again = train(tmp_path / "c", on_images=lambda n: pytest.fail("trained again"))
+    assert is_equal(weights_of(first), weights_of(again))
+    assert again.history == first.history
+    assert (tmp_path / "c").stat().st_mtime_ns == stamp
+
+
+def test_the_seed_decides_everything_and_global_randomness_nothing(tmp_path):
+    torch.manual_seed(1)
+    first = train(tmp_path / "1")
+    assert torch.initial_seed() == 1
+    torch.manual_seed(2)
+    same = train(tmp_path / "2")
+    other = train(tmp_path / "3", dataclasses.replace(CONFIG, seed=1))
+    assert is_equal(weights_of(first), weights_of(same))
+    assert not is_equal(weights_of(first), weights_of(other))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": dataclasses.replace(CONFIG, epochs=5)}, "config epochs: 4 there, 5 now"),
+        ({"config": dataclasses.replace(CONFIG, learning_rate=0.1)}, "config learning_rate: 0.05 there, 0.1 now"),
+        ({"spec": DROPOUT}, "spec architecture: digits-cnn there"),
+        ({"train": toy_images(90, 5)}, "data: "),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path, change, message):
+    train(tmp_path / "c")
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises(TrainingError, match=f"belongs to another training .*{message}.*delete it"):
+        train(tmp_path / "c", **change)
+    assert (tmp_path / "c").read_bytes() == before
+
+
+@pytest.mark.parametrize("fault", ["empty", "truncated", "pickle", "plain weights"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, fault):
+    path = tmp_path / "c"
+    train(path)
+    if fault == "plain weights":
+        save_file(load_file(path), path)
+    else:
+        contents = {"empty": b"", "truncated": path.read_bytes()[:-9], "pickle": b"\x80\x04N."}
+        path.write_bytes(contents[fault])
+    with pytest.raises(TrainingError, match=r"no checkpoint of a training .*delete it"):
+        train(path)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    with pytest.raises(InterruptionError):
+        train(path, on_epoch=stop_after(2))
+    before = path.read_bytes()
+
+    def full_disk(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full_disk)
+        with pytest.raises(TrainingError, match=r"cannot be written .*No space left"):
+            train(path)
+    assert path.read_bytes() == before
+    assert [place.name for place in tmp_path.iterdir()] == ["c"]
+    assert is_equal(weights_of(train(path)), weights_of(train(tmp_path / "whole")))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_no_such_weights(tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e18, warmup_fraction=0.0)
+    with pytest.raises(TrainingError, match=r"not finite any more in epoch 1 at learning rate .*lower learning_rate"):
+        train(tmp_path / "c", config)
+    assert not (tmp_path / "c").exists()
+
+
+def test_images_that_do_not_fit_the_classifier_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match=r"takes images \(1, 8, 8\) .* training images are \(1, 6, 6\)"):
+        train(tmp_path / "c", spec=dataclasses.replace(SPEC, input_shape=(1, 8, 8)))
+    with pytest.raises(TrainingError, match=r"classes 0 to 1, .* classes up to 2"):
+        train(tmp_path / "c", spec=dataclasses.replace(SPEC, n_classes=2))
+    with pytest.raises(TrainingError, match="at least 2 training images"):
+        train(tmp_path / "c", train=toy_images(1, 0))
+    with pytest.raises(ClassifierError, match="finished program"):
+        train(tmp_path / "c", spec=dataclasses.replace(SPEC, architecture="torch.export"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("momentum", 1.0),
+        ("weight_decay", -1e-4),
+        ("schedule", "constant"),
+        ("warmup_fraction", 1.0),
+        ("milestones", (0.5, 60.0)),
+        ("decay", 1.0),
+        ("crop_padding", -1),
+        ("crop_fill", "grey"),
+        ("rotation_degrees", 200.0),
+        ("precision", "float16"),
+        ("seed", -1),
+    ],
+)
+def test_a_configuration_of_nonsense_is_refused(name, value):
+    with pytest.raises(TrainingError, match=name):
+        dataclasses.replace(CONFIG, **{name: value})
+
+
+def rates(config, n_steps=1000):
+    return torch.tensor([learning_rate_at(step, n_steps, config) for step in range(n_steps)])
+
+
+def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
+    config = TrainingConfig(learning_rate=0.4, schedule="onecycle", warmup_fraction=0.25)
+    found = rates(config)
+    assert abs(int(found.argmax()) - 250) <= 1
+    assert (found[:250].diff() > 0).all()
+    assert (found[251:].diff() < 0).all()
+    assert found.max().item() == pytest.approx(0.4, rel=1e-4)
+    assert found[125].item() == pytest.approx(0.2, rel=0.01)
+    assert found[625].item() == pytest.approx(0.2, rel=0.01)  # half of a half cosine
+    assert found[-1] < 1e-5
+
+
+def test_multistep_is_that_of_the_protocol():
+    """200 epochs, one of warm-up, a fifth after 60, 120 and 160 (Harder et al. 2021, CIFAR-100)."""
+    config = TrainingConfig(
+        learning_rate=0.1, schedule="multistep", warmup_fraction=1 / 200, milestones=(0.3, 0.6, 0.8), decay=0.2
+    )
+    found = rates(config, 200 * 10)
+    for epoch, rate in ((1, 0.1), (59, 0.1), (60, 0.02), (119, 0.02), (120, 0.004), (160, 0.0008), (199, 0.0008)):
+        assert found[epoch * 10].item() == pytest.approx(rate)
+    assert (found[:10].diff() > 0).all()
+
+
+def test_every_schedule_can_be_chosen():
+    for name in SCHEDULES:
+        assert rates(TrainingConfig(schedule=name), 50).min() > 0
+
+
+def padded(image, padding, fill):
+    pixels = image[None].float() / 255
+    mode = {"zero": "constant", "reflect": "reflect"}[fill]
+    return nn.functional.pad(pixels, (padding,) * 4, mode=mode)[0]
+
+
+@pytest.mark.parametrize("fill", ["zero", "reflect"])
+def test_a_crop_is_a_window_of_the_padded_image(fill):
+    """A naive oracle: each result is one of the 2 × 25 windows that padding by 2 and flipping allow, and all occur."""
+    image = torch.randint(0, 256, (3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wide = padded(image, 2, fill)
+    windows = [wide[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
+    windows = torch.stack(windows + [window.flip(2) for window in windows])
+    batch = image.expand(1000, -1, -1, -1)
+    found = augment(batch, Augmentation(2, fill, flip=True), torch.Generator().manual_seed(1))
+    distances = (found[:, None] - windows[None]).abs().amax((2, 3, 4))
+    assert (distances.min(dim=1).values < 1e-6).all()
+    counts = torch.bincount(distances.argmin(dim=1), minlength=50)
+    assert counts.min() > 3  # of 20 expected
+    assert counts.max() < 50
+
+
+def test_no_augmentation_changes_nothing():
+    assert torch.equal(augment(TRAIN.images, Augmentation(), torch.Generator()), TRAIN.images.float() / 255)
+
+
+def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle():
+    rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(65.0) - 32, indexing="ij")
+    disc = (rows**2 + columns**2 < 100).to(torch.uint8) * 255
+    bar = ((rows.abs() < 2) & (columns.abs() < 13)).to(torch.uint8) * 255
+    turned = augment(
+        torch.stack([disc, bar])[:, None].repeat(20, 1, 1, 1), Augmentation(rotation_degrees=30), torch.Generator()
+    )[:, 0]
+    discs, bars = turned[0::2], turned[1::2]
+    assert (discs - disc / 255).abs().mean() < 0.02
+    spread = torch.stack([(bars * rows**2).sum((1, 2)), (bars * rows * columns).sum((1, 2))])
+    across = (bars * columns**2).sum((1, 2))
+    angles = (0.5 * torch.atan2(2 * spread[1], across - spread[0])).rad2deg()  # principal axis of second moments
+    assert angles.abs().max() < 31
+    assert angles.max() - angles.min() > 30
+    lengths = (bars.sum((1, 2)) / (bar / 255).sum()).tolist()
+    assert lengths == pytest.approx([1.0] * 20, abs=0.03)  # a rotation, not a shear: the area stays
+
+
+def test_the_digits_network_is_good_within_seconds(tmp_path):
+    digits = load_dataset(DataConfig("digits"))
+    spec = ClassifierSpec("digits-cnn", 10, (1, 8, 8), (0.305,), (0.376,))
+    config = TrainingConfig(epochs=10, batch_size=64, learning_rate=0.05)
+    result = train_classifier(spec, digits.train, digits.test, config, checkpoint=tmp_path / "c")
+    assert result.history[-1].test_accuracy >= 0.97

@@ -1,0 +1,136 @@
+"""A toy bundle, the application on it, and clients."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from templates_store.bundle import read_bundle
+from tests.service.toy import FACTORY, write_toy_bundle
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 120  # until a test gives up on a server; nothing is asserted about time
+MAX_BODY_BYTES = 1_000_000
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("service") / "bundle"
+    write_toy_bundle(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path):
+    return read_bundle(bundle_path, dtype="float32", allowed_factories=(FACTORY,))
+
+
+@pytest.fixture
+def make_settings(bundle_path):
+    def make(**changes):
+        return Settings(**{"bundle": bundle_path, "dtype": "float32", "allowed_factories": (FACTORY,)} | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_client(bundle, make_settings):
+    """An HTTP client of an application in this process."""
+
+    def make(the_bundle=bundle, **changes):
+        app = create_app(make_settings(**changes), the_bundle)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    return make
+
+
+class Server:
+    """A real server in a process of its own."""
+
+    def __init__(self, process, url):
+        self.process, self.url = process, url
+        self.stderr = ""
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self):
+        _, self.stderr = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
+
+
+def server_environment(bundle, **settings):
+    """The environment of a server, without what the machine's own environment says of it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODEGUARD_")}
+    chosen = {
+        "bundle": bundle,
+        "port": 0,
+        "dtype": "float32",
+        "allowed_factories": FACTORY,
+        "torch_threads": 1,
+    } | settings
+    return inherited | {f"MODEGUARD_{name.upper()}": str(value) for name, value in chosen.items()}
+
+
+@contextmanager
+def running_server(environment):
+    """Start `python -m service` and wait until it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "service"],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        readable, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+        line = process.stdout.readline() if readable else ""
+        match = re.fullmatch(r"listening on (http://\S+)\n", line)
+        if match is None:
+            process.kill()
+            pytest.fail(f"no server: {line!r} {process.communicate()[1]}")
+        yield Server(process, match[1])
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def refused_start(environment):
+    """Run `python -m service` where it cannot start; status, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="session")
+def server(bundle_path):
+    """One server for all tests that only ask it."""
+    with running_server(server_environment(bundle_path, max_body_bytes=MAX_BODY_BYTES)) as running:
+        yield running
+        assert running.stop(signal.SIGINT) == 0
+        assert "Traceback" not in running.stderr
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"

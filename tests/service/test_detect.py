@@ -1,0 +1,331 @@
+"""POST /v1/detect in one process: verdicts, abstention, curves, and every kind of bad request."""
+
+import dataclasses
+import io
+import json
+import math
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from detector import detect, to_pixels
+from service.app import create_app
+from service.inference import judge
+from templates_store.images import decode_image
+from tests.service.toy import image_file
+
+pytestmark = pytest.mark.anyio
+
+RED, NEARLY_GREY, BLUE = (204, 51, 51), (133, 122, 102), (20, 30, 220)
+PNG = {"Content-Type": "image/png"}
+LIMITS = {"max_pixels": 10_000, "max_images": 3, "max_body_bytes": 50_000}
+
+
+def problem_of(response, status, slug):
+    """Check that a response is a problem of that kind, and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in response.text
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"] == (f"urn:modeguard:problem:{slug}" if slug else "about:blank")
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("image_format", "media_type"),
+    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("PNG", "application/octet-stream")],
+)
+async def test_a_raw_image_gets_the_verdict_of_the_detector(make_client, bundle, image_format, media_type):
+    data = image_file(RED, image_format, quality=100)
+    async with make_client() as client:
+        response = await client.post("/v1/detect", content=data, headers={"Content-Type": media_type})
+    assert response.status_code == 200
+    found = detect(bundle.detector, bundle.classifier, to_pixels(decode_image(data, bundle.manifest.input)[None]))
+    assert response.json() == {
+        "model": {"name": "colours", "version": bundle.digest},
+        "target_fpr": 0.05,
+        "results": [
+            {
+                "filename": None,
+                "index": 0,
+                "predicted": {"index": 0, "name": "red"},
+                "score": pytest.approx(found.score.item(), abs=1e-6),
+                "p_value": pytest.approx(found.p_value.item(), abs=1e-6),
+                "is_adversarial": False,
+                "reason": None,
+                "curve": None,
+            }
+        ],
+    }
+
+
+async def test_several_images_are_judged_in_their_order_whatever_their_fields_are_called(make_client):
+    files = [
+        ("a", ("natural.png", image_file(RED), "image/png")),
+        ("b", ("../../etc/über\u202e.webp", image_file(NEARLY_GREY, "WEBP", lossless=True), "text/plain")),
+        ("a", ("sky.jpg", image_file(BLUE, "JPEG"), "image/jpeg")),
+    ]
+    async with make_client() as client:
+        response = await client.post("/v1/detect", files=files)
+        alone = await client.post("/v1/detect", content=image_file(NEARLY_GREY), headers=PNG)
+    results = response.json()["results"]
+    assert [result["index"] for result in results] == [0, 1, 2]
+    assert [result["filename"] for result in results] == ["natural.png", "../../etc/über\u202e.webp", "sky.jpg"]
+    assert [result["is_adversarial"] for result in results] == [False, True, None]
+    assert results[1]["score"] == alone.json()["results"][0]["score"]
+
+
+async def test_a_class_without_template_is_never_guessed_about(make_client):
+    async with make_client() as client:
+        response = await client.post("/v1/detect?curve=true", content=image_file(BLUE), headers=PNG)
+    (result,) = response.json()["results"]
+    assert result["predicted"] == {"index": 2, "name": "blue"}
+    assert result["reason"] == "no_template_for_class"
+    assert [result[key] for key in ("score", "p_value", "is_adversarial", "curve")] == [None] * 4
+
+
+async def test_the_curve_is_the_one_that_the_detector_saw(make_client, bundle):
+    data = image_file(NEARLY_GREY)
+    async with make_client() as client:
+        response = await client.post("/v1/detect?curve=true", content=data, headers=PNG)
+    curve = response.json()["results"][0]["curve"]
+    images = to_pixels(decode_image(data, bundle.manifest.input)[None])
+    curves = detect(bundle.detector, bundle.classifier, images).curves
+    assert curve["alphas"] == list(bundle.detector.config.alphas)
+    for key in ("losses", "margins"):
+        torch.testing.assert_close(torch.tensor(curve[key]), getattr(curves, key)[0].float(), rtol=1e-5, atol=1e-5)
+
+
+async def test_a_score_that_is_no_number_is_no_verdict(make_client, bundle, monkeypatch):
+    def detect_nothing(*args, **kwargs):
+        found = detect(*args, **kwargs)
+        losses = found.curves.losses.clone()
+        losses[:, :, 1] = math.inf
+        curves = dataclasses.replace(found.curves, losses=losses)
+        return dataclasses.replace(found, score=torch.full_like(found.score, math.nan), curves=curves)
+
+    monkeypatch.setattr("service.inference.detect", detect_nothing)
+    async with make_client() as client:
+        response = await client.post("/v1/detect?curve=1", content=image_file(RED), headers=PNG)
+    (result,) = json.loads(response.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["results"]
+    assert result["reason"] == "score_not_finite"
+    assert [result[key] for key in ("score", "p_value", "is_adversarial")] == [None] * 3
+    assert [losses[1] for losses in result["curve"]["losses"]] == [None, None]
+
+
+def test_verdicts_do_not_depend_on_the_other_images_of_a_request(bundle):
+    colours = [RED, NEARLY_GREY, BLUE, (30, 200, 40)]
+    images = [decode_image(image_file(colour), bundle.manifest.input) for colour in colours]
+    together = judge(bundle, images, rows_per_call=3, with_curves=True)
+    for image, verdict in zip(images, together, strict=True):
+        (alone,) = judge(bundle, [image], rows_per_call=256, with_curves=True)
+        assert (alone.predicted, alone.is_adversarial, alone.reason) == (
+            verdict.predicted,
+            verdict.is_adversarial,
+            verdict.reason,
+        )
+        assert alone.score == pytest.approx(verdict.score, abs=1e-6)
+
+
+def sixteen_bit_file():
+    buffer = io.BytesIO()
+    Image.new("I;16", (8, 8), 40_000).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def mode_file(mode, colour, image_format="PNG"):
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8), colour).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def animated_file():
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: b"", "empty"),
+        (lambda: b"this is a text file named .png\n", "unknown_format"),
+        (lambda: image_file(RED, "GIF"), "unknown_format"),
+        (lambda: image_file(RED, "JPEG", size=(64, 64))[:-300], "damaged"),
+        (lambda: image_file(RED, size=(101, 100)), "too_many_pixels"),
+        (lambda: mode_file("RGBA", (255, 0, 0, 128)), "transparent"),
+        (lambda: mode_file("CMYK", (0, 0, 0, 0), "JPEG"), "unsupported_mode"),
+        (animated_file, "animated"),
+    ],
+)
+async def test_an_image_that_cannot_be_decoded_is_refused_and_named(make_client, make, reason):
+    async with make_client(**LIMITS) as client:
+        raw = await client.post("/v1/detect", content=make(), headers=PNG)
+        parts = [("f", ("good.png", image_file(RED))), ("f", ("bad\n.png", make()))]
+        multipart = await client.post("/v1/detect", files=parts)
+    problem = problem_of(raw, 422, "invalid-image")
+    assert (problem["reason"], problem["index"], problem["filename"]) == (reason, 0, None)
+    problem = problem_of(multipart, 422, "invalid-image")
+    assert (problem["reason"], problem["index"]) == (reason, 1)
+    assert "image 1" in problem["detail"]
+
+
+@pytest.mark.parametrize("make", [lambda: mode_file("L", 99), lambda: mode_file("P", 3), sixteen_bit_file])
+async def test_images_of_other_modes_are_converted(make_client, make):
+    async with make_client() as client:
+        response = await client.post("/v1/detect", content=make(), headers=PNG)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "application/json"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "imag e/png"},
+        {"Content-Type": "image/png", "Content-Encoding": "gzip"},
+    ],
+)
+async def test_a_body_that_says_it_is_something_else_is_refused_unread(make_client, headers):
+    async def unread():
+        pytest.fail("the body was read")
+        yield b""
+
+    async with make_client() as client:
+        response = await client.post("/v1/detect", content=unread(), headers=headers)
+    problem_of(response, 415, "unsupported-media-type")
+
+
+async def test_a_body_above_the_limit_is_refused_before_it_is_sent(make_client):
+    async def first_byte():
+        yield b"x"
+        pytest.fail("more of the body was read")
+
+    async with make_client(**LIMITS) as client:
+        headers = PNG | {"Content-Length": "50001"}
+        response = await client.post("/v1/detect", content=first_byte(), headers=headers)
+    problem_of(response, 413, "body-too-large")
+    assert response.headers["connection"] == "close"
+
+
+async def test_a_body_without_length_is_refused_at_the_first_chunk_above_the_limit(make_client):
+    sent = []
+
+    async def chunks():
+        while len(sent) < 100:
+            sent.append(1)
+            yield bytes(10_000)
+
+    async with make_client(**LIMITS) as client:
+        response = await client.post("/v1/detect", content=chunks(), headers=PNG)
+    problem_of(response, 413, "body-too-large")
+    assert len(sent) == 6
+
+
+async def test_a_body_as_large_as_the_limit_is_read(make_client):
+    data = image_file(RED)
+    async with make_client(max_body_bytes=len(data)) as client:
+        response = await client.post("/v1/detect", content=data, headers=PNG)
+    assert response.status_code == 200
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=cut"}
+PART = b'--cut\r\nContent-Disposition: form-data; name="f"; filename="f.png"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (FORM, b""),
+        (FORM, b"--cut--\r\n"),
+        (FORM, b"no multipart at all"),
+        (FORM, PART + b"no end"),
+        (FORM, b"--cut\r\nContent-Disposition: form-data\r\nname\x00: y\r\n\r\nx\r\n--cut--\r\n"),
+        (FORM, b"--cut\r\n" + b"X-A: b\r\n" * 5000 + b"\r\n\r\n--cut--\r\n"),
+        (FORM, b"--cut\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n\r\n--cut--\r\n"),
+        ({"Content-Type": "multipart/form-data"}, PART + b"x\r\n--cut--\r\n"),
+        ({"Content-Type": "multipart/form-data; boundary=" + "b" * 300}, b""),
+    ],
+)
+async def test_malformed_multipart_is_refused(make_client, headers, body):
+    async with make_client(**LIMITS) as client:
+        response = await client.post("/v1/detect", content=body, headers=headers)
+    problem_of(response, 400, "malformed-multipart")
+
+
+async def test_too_many_parts_are_refused_before_any_is_decoded(make_client, monkeypatch):
+    monkeypatch.setattr("service.engine.decode_image", lambda *_, **__: pytest.fail("an image was decoded"))
+    async with make_client(**LIMITS) as client:
+        response = await client.post("/v1/detect", content=PART * 500, headers=FORM)
+    problem_of(response, 413, "too-many-images")
+
+
+async def test_parts_without_a_file_name_or_with_a_strange_one_are_images_too(make_client):
+    image = image_file(RED)
+    body = (
+        b'--cut\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + image + b"\r\n"
+        b'--cut\r\nContent-Disposition: form-data; name="f"; filename="\xff\xfe' + b"a" * 999 + b'"\r\n\r\n' + image
+    )
+    async with make_client() as client:
+        response = await client.post("/v1/detect", content=body + b"\r\n--cut--\r\n", headers=FORM)
+    names = [result["filename"] for result in response.json()["results"]]
+    assert names == [None, "\ufffd\ufffd" + "a" * 253]
+
+
+async def test_a_wrong_option_is_named(make_client):
+    async with make_client() as client:
+        response = await client.post("/v1/detect?curve=perhaps", content=image_file(RED), headers=PNG)
+    problem = problem_of(response, 422, "invalid-request")
+    assert [fault["location"] for fault in problem["errors"]] == ["query.curve"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/detect", 405)])
+async def test_wrong_addresses_are_problems_too(make_client, method, path, status):
+    async with make_client() as client:
+        problem_of(await client.request(method, path), status, None)
+
+
+async def test_an_unforeseen_error_says_nothing_but_its_id(make_client, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("service.inference.detect", fail)
+    async with make_client() as client:
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            response = await client.post("/v1/detect", content=image_file(RED), headers=PNG)
+        assert (await client.get("/livez")).status_code == 200
+    problem = problem_of(response, 500, "internal-error")
+    assert "secret" not in response.text
+    assert [(line["event"], line["log_level"], line["request_id"]) for line in lines] == [
+        ("unforeseen error", "error", problem["request_id"]),
+        ("request", "error", problem["request_id"]),
+    ]
+    assert lines[0]["exc_info"]
+
+
+async def test_a_client_that_hangs_up_is_no_error(make_settings, bundle):
+    app = create_app(make_settings(max_pending=1), bundle)
+    scope = {"type": "http", "method": "POST", "path": "/v1/detect", "raw_path": b"/v1/detect", "query_string": b""}
+    scope |= {"headers": [(b"content-type", b"image/png")], "http_version": "1.1", "scheme": "http"}
+    messages = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pytest.fail(f"nobody is there to get {message}")
+
+    await app(scope, receive, send)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as client:
+        response = await client.post("/v1/detect", content=image_file(RED), headers=PNG)
+    assert response.status_code == 200, "its place was given back"

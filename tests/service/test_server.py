@@ -1,0 +1,143 @@
+"""The real server, in a process of its own, over loopback."""
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import threading
+import zlib
+
+import httpx
+import pytest
+
+from service.__main__ import main
+from templates_store.bundle import read_bundle
+from tests.service.conftest import MAX_BODY_BYTES, PATIENCE_S, refused_start, running_server, server_environment
+from tests.service.test_detect import BLUE, NEARLY_GREY, PNG, RED, problem_of
+from tests.service.toy import FACTORY, image_file
+
+
+@pytest.fixture
+def client(server):
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S, trust_env=False) as client:
+        yield client
+
+
+def huge_png():
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+
+
+def test_the_whole_way(client, bundle_path):
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    digest = read_bundle(bundle_path, allowed_factories=(FACTORY,)).digest
+    assert client.get("/v1/model").json()["model"] == {"name": "colours", "version": digest}
+    raw = client.post("/v1/detect", content=image_file(RED), headers=PNG).json()
+    assert raw["model"]["version"] == digest
+    assert raw["results"][0]["is_adversarial"] is False
+    files = [("f", (f"{n}.webp", image_file(c, "WEBP"))) for n, c in enumerate([RED, NEARLY_GREY, BLUE])]
+    several = client.post("/v1/detect", files=files, params={"curve": "true"}).json()
+    assert [result["is_adversarial"] for result in several["results"]] == [False, True, None]
+    assert len(several["results"][0]["curve"]["losses"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"a text file\n", "unknown_format"),
+        (image_file(RED, "JPEG", size=(64, 64))[:-300], "damaged"),
+        (huge_png(), "too_many_pixels"),
+    ],
+)
+def test_bad_images_are_problems(client, content, reason):
+    response = client.post("/v1/detect", content=content, headers=PNG)
+    assert problem_of(response, 422, "invalid-image")["reason"] == reason
+
+
+def test_other_bad_requests_are_problems(client):
+    problem_of(client.post("/v1/detect", data={"a": "b"}), 415, "unsupported-media-type")
+    problem_of(client.get("/nowhere"), 404, None)
+    problem_of(client.delete("/v1/detect"), 405, None)
+    files = [("f", ("x.png", image_file(RED)))] * 33
+    problem_of(client.post("/v1/detect", files=files), 413, "too-many-images")
+
+
+def test_a_chunked_body_without_end_is_cut_off(server):
+    """A body of no declared length goes on and on; the server answers at the limit and hangs up."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+        head = (
+            f"POST /v1/detect HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        for _ in range(MAX_BODY_BYTES // 0x10000 + 1):
+            connection.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                answer += data
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_request_at_hand_is_answered_before_the_server_stops(bundle_path):
+    """Half of a body is sent, then SIGTERM, then the other half: the answer still comes, and then the end.
+
+    What it logged meanwhile is one JSON object a line, with the id of the request and no line break of a client's.
+    """
+    with running_server(server_environment(bundle_path)) as server:
+        response = httpx.get(f"{server.url}/a%0Ab", trust_env=False)
+        host, port = server.url.removeprefix("http://").split(":")
+        image = image_file(RED)
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+            head = f"POST /v1/detect HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nExpect: 100-continue\r\n"
+            connection.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")  # the request is being handled
+            connection.sendall(image[:20])
+            server.process.send_signal(signal.SIGTERM)
+            refusal = threading.Event()
+            while not refusal.is_set():  # until the server takes no more connections
+                try:
+                    socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+                except ConnectionError:
+                    refusal.set()
+            connection.sendall(image[20:])
+            answer = b""
+            while data := connection.recv(65536):
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert server.wait() == 0
+    lines = [json.loads(line) for line in server.stderr.splitlines()]
+    line = next(line for line in lines if line["event"] == "request")
+    assert line["request_id"] == response.headers["x-request-id"]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/a%0Ab", 404)
+
+
+def assert_one_line(status, out, err, expected_status, *words):
+    assert (status, out) == (expected_status, "")
+    said = [line for line in err.splitlines() if line.startswith("modeguard: ")]
+    assert len(said) == 1, err
+    assert "Traceback" not in err
+    assert all(word in said[0] for word in words), err
+
+
+def test_a_port_in_use_is_said_in_one_line(bundle_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = refused_start(server_environment(bundle_path, port=port))
+    assert_one_line(*outcome, 1, str(port), "in use", "MODEGUARD_PORT")
+
+
+def test_a_damaged_bundle_is_said_in_one_line(bundle_path, tmp_path):
+    damaged = shutil.copytree(bundle_path, tmp_path / "bundle")
+    (damaged / "detector.safetensors").write_bytes(b"nonsense")
+    assert_one_line(*refused_start(server_environment(damaged)), 1, "detector.safetensors")
+
+
+def test_wrong_settings_are_said_in_one_line(bundle_path, monkeypatch, capsys):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handlers of this process stay
+    for name, value in server_environment(bundle_path, max_images=0, port="http").items():
+        monkeypatch.setenv(name, value)
+    status = main()
+    assert_one_line(status, *capsys.readouterr(), 2, "MODEGUARD_MAX_IMAGES", "MODEGUARD_PORT")
