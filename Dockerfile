@@ -13,9 +13,9 @@ ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-RUN python -m venv /opt/modeguard
-# before the sources, so that a change of them does not fetch torch again
-RUN if [ -n "$TORCH_INDEX" ]; then \
+# torch before the sources, so that a change of them does not fetch it again
+RUN python -m venv /opt/modeguard \
+    && if [ -n "$TORCH_INDEX" ]; then \
         /opt/modeguard/bin/pip install --index-url "$TORCH_INDEX" "torch>=2.11" "torchvision>=0.26"; \
     fi
 

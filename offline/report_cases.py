@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector import Detector, LossCurves, conformal_p_values, detect, loss_curves
+from detector import Detector, conformal_p_values, detect, loss_curves
 from offline import observations
 from offline.evaluation import PairedScores
 from offline.pipeline import SOURCES, Build
@@ -18,6 +18,8 @@ from offline.sources import Fold
 from offline.tuning import LabelledObservation
 
 __all__ = ["Case", "Judged", "cases_of", "flagged_share", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
+
+Array = NDArray[np.float64]
 
 _N_DRAWN_POINTS = 33
 
@@ -32,8 +34,9 @@ class Judged:
         score, p_value: NaN where abstained.
         is_adversarial: the verdict; None where abstained.
         template: (c, h, w), the best one of the predicted class; None where it has none.
-        curves: of this image alone, on more points than the detector looks at.
-        is_seen: (n_points,) bool, the points that it looks at.
+        alphas: (n_points,) of the path, more than the detector looks at.
+        losses: (n_templates, n_points) along the paths; NaN where abstained.
+        is_seen: (n_points,) bool, the points that the detector looks at.
     """
 
     pixels: Tensor
@@ -42,7 +45,8 @@ class Judged:
     p_value: float
     is_adversarial: bool | None
     template: Tensor | None
-    curves: LossCurves
+    alphas: Array
+    losses: Array
     is_seen: NDArray[np.bool_]
 
 
@@ -155,6 +159,7 @@ def _judge(build: Build, images: Tensor) -> list[Judged]:
     with torch.inference_mode():
         found = detect(detector, classifier, pixels)
         curves = loss_curves(classifier, pixels, detector.templates, alphas)
+    losses: Array = curves.losses.double().cpu().numpy()
     template_rows = detector.templates.rows_of(found.predicted).tolist()
     is_seen = np.array([alpha in set(config.alphas) for alpha in alphas])
     return [
@@ -165,7 +170,8 @@ def _judge(build: Build, images: Tensor) -> list[Judged]:
             p_value=float(found.p_value[row]),
             is_adversarial=None if found.is_abstained[row] else bool(found.is_adversarial[row]),
             template=None if template_rows[row] < 0 else detector.templates.images[template_rows[row], 0].cpu(),
-            curves=observations.pick_curves(curves, row),
+            alphas=np.array(alphas),
+            losses=losses[row],
             is_seen=is_seen,
         )
         for row in range(len(images))

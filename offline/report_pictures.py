@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -47,8 +48,9 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _PAGE_COLOURS = {NATURAL: "var(--natural)", ADVERSARIAL: "var(--adversarial)", _INK: "currentColor"} | {
     colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -60,9 +62,7 @@ _STYLE = {
     "legend.fontsize": 8,
     "grid.alpha": 0.2,
     "axes.grid": True,
-} | dict.fromkeys(
-    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK
-)
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
 _BINS = np.linspace(0, 1, 21)
 
 
@@ -148,7 +148,7 @@ def roc_picture(scores: Mapping[str, PairedScores], *, target_fpr: float, max_fp
             values, labels = pairs.labelled()
             fpr, tpr, _ = roc_curve(labels, values)
             colour, dash = SERIES[index % len(SERIES)], _DASHES[index % len(_DASHES)]
-            axes.plot(fpr, tpr, color=colour, linestyle=dash, label=_plain(name))
+            axes.plot(fpr, tpr, color=colour, linestyle=dash, label=name)
         axes.axvline(target_fpr, color=_INK, linewidth=0.8, linestyle=":")
         axes.set_xlim(-0.01 * max_fpr, max_fpr)
         axes.set_ylim(-0.01, 1.01)
@@ -162,7 +162,10 @@ def scores_picture(pairs: PairedScores, threshold: float, title: str, alt: str) 
     """Histograms of the scores of natural and adversarial images, with the threshold; right of it is flagged."""
     with _figure(3.2, 2.1) as figure:
         axes = figure.subplots()
-        for name, colour, scores in (("natural", NATURAL, pairs.natural), ("adversarial", ADVERSARIAL, pairs.adversarial)):
+        for name, colour, scores in (
+            ("natural", NATURAL, pairs.natural),
+            ("adversarial", ADVERSARIAL, pairs.adversarial),
+        ):
             share, _ = np.histogram(scores, _BINS)
             axes.stairs(100 * share / len(scores), _BINS, fill=True, color=colour, alpha=0.3)
             dash = "-" if name == "natural" else "--"
@@ -224,7 +227,9 @@ def _svg(figure: Figure, alt: str) -> Markup:
     """The figure as an element of a page, in the page's colours."""
     stream = io.StringIO()
     with mpl.rc_context(_STYLE | {"svg.hashsalt": alt}):  # one salt a figure, so that ids are unique in the page
-        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(
+            stream, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -235,8 +240,3 @@ def _svg(figure: Figure, alt: str) -> Markup:
         text = text.replace(colour, variable)
     text = re.sub(r' (width|height)="[^"]*pt"', "", text)
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1).strip())  # noqa: S704
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib takes as it is: no formula, and no leading underscore that would hide a legend entry."""
-    return text.replace("$", r"\$").lstrip("_") or "_"

@@ -25,6 +25,11 @@ _RENDERERS: dict[str, tuple[structlog.types.Processor, ...]] = {
 }
 
 
+def _without_colours(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    event.pop("color_message", None)  # uvicorn says everything twice
+    return event
+
+
 def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
     """Set up logging of the whole process; called once, by the entry point.
 
@@ -36,7 +41,11 @@ def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_RENDERERS[log_format]],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_colours,
+                *_RENDERERS[log_format],
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

@@ -30,7 +30,7 @@ from torch import Tensor
 from detector.errors import ModeguardError
 from templates_store.image_headers import ImageHeader, InvalidImage, damaged, read_header
 
-__all__ = ["ALLOWED_FORMATS", "DEFAULT_MAX_PIXELS", "InputSpec", "InvalidImage", "InputSpecError", "decode_image"]
+__all__ = ["ALLOWED_FORMATS", "DEFAULT_MAX_PIXELS", "InputSpec", "InputSpecError", "InvalidImage", "decode_image"]
 
 # importing a plugin registers it, so that Pillow never goes looking for others
 ALLOWED_FORMATS = frozenset(

@@ -129,7 +129,7 @@ def is_adversarial(
     Returns:
         (n,) bool.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = batched_logits(classifier, images, rows_per_call=rows_per_call)
     return torch.ne(logits.argmax(dim=1), labels)
 

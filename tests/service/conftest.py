@@ -1,5 +1,6 @@
 """A toy bundle, the application on it, and clients."""
 
+import logging
 import os
 import re
 import select
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from service.app import create_app
 from service.settings import Settings
@@ -20,6 +22,22 @@ from tests.service.toy import FACTORY, write_toy_bundle
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 120  # until a test gives up on a server; nothing is asserted about time
 MAX_BODY_BYTES = 1_000_000
+PNG = {"Content-Type": "image/png"}
+LIMITS = {"max_pixels": 10_000, "max_images": 3, "max_body_bytes": 50_000}
+
+
+def problem_of(response, status, slug):
+    """Check that a response is a problem of that kind, and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in response.text
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"] == (f"urn:modeguard:problem:{slug}" if slug else "about:blank")
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return problem
 
 
 @pytest.fixture(scope="session")
@@ -134,3 +152,14 @@ def server(bundle_path):
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.fixture
+def logging_restored():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()

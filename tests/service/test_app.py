@@ -10,8 +10,8 @@ from service.app import create_app
 from service.errors import PROBLEMS
 from service.middleware import RequestEnvelope
 from service.schemas import DetectResponse
-from tests.service.test_detect import PNG, RED, problem_of
-from tests.service.toy import image_file
+from tests.service.conftest import PNG, problem_of
+from tests.service.toy import RED, image_file
 
 pytestmark = pytest.mark.anyio
 

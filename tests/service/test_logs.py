@@ -9,17 +9,6 @@ import structlog
 from service.logs import configure_logs
 
 
-@pytest.fixture
-def logging_restored():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-
-
 def fail_with(secret_argument):
     raise RuntimeError(f"fault {len(secret_argument)}")
 

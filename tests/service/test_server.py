@@ -13,9 +13,16 @@ import pytest
 
 from service.__main__ import main
 from templates_store.bundle import read_bundle
-from tests.service.conftest import MAX_BODY_BYTES, PATIENCE_S, refused_start, running_server, server_environment
-from tests.service.test_detect import BLUE, NEARLY_GREY, PNG, RED, problem_of
-from tests.service.toy import FACTORY, image_file
+from tests.service.conftest import (
+    MAX_BODY_BYTES,
+    PATIENCE_S,
+    PNG,
+    problem_of,
+    refused_start,
+    running_server,
+    server_environment,
+)
+from tests.service.toy import BLUE, FACTORY, NEARLY_GREY, RED, image_file
 
 
 @pytest.fixture
@@ -56,6 +63,11 @@ def test_bad_images_are_problems(client, content, reason):
     assert problem_of(response, 422, "invalid-image")["reason"] == reason
 
 
+def test_the_sender_of_a_body_that_is_too_large_reads_the_answer(client):
+    for content in (bytes(MAX_BODY_BYTES + 1), (bytes(100_000) for _ in range(15))):
+        problem_of(client.post("/v1/detect", content=content, headers=PNG), 413, "body-too-large")
+
+
 def test_other_bad_requests_are_problems(client):
     problem_of(client.post("/v1/detect", data={"a": "b"}), 415, "unsupported-media-type")
     problem_of(client.get("/nowhere"), 404, None)
@@ -72,7 +84,7 @@ def test_a_chunked_body_without_end_is_cut_off(server):
             f"POST /v1/detect HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         connection.sendall(head.encode())
-        for _ in range(MAX_BODY_BYTES // 0x10000 + 1):
+        for _ in range(2 * MAX_BODY_BYTES // 0x10000 + 1):
             connection.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
         answer = b""
         with contextlib.suppress(ConnectionResetError):
@@ -122,22 +134,37 @@ def assert_one_line(status, out, err, expected_status, *words):
     assert all(word in said[0] for word in words), err
 
 
-def test_a_port_in_use_is_said_in_one_line(bundle_path):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        outcome = refused_start(server_environment(bundle_path, port=port))
-    assert_one_line(*outcome, 1, str(port), "in use", "MODEGUARD_PORT")
-
-
 def test_a_damaged_bundle_is_said_in_one_line(bundle_path, tmp_path):
     damaged = shutil.copytree(bundle_path, tmp_path / "bundle")
     (damaged / "detector.safetensors").write_bytes(b"nonsense")
     assert_one_line(*refused_start(server_environment(damaged)), 1, "detector.safetensors")
 
 
-def test_wrong_settings_are_said_in_one_line(bundle_path, monkeypatch, capsys):
+@pytest.fixture
+def main_in_this_process(monkeypatch, capsys, logging_restored):
+    """Call the entry point for status, stdout and stderr."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handlers of this process stay
-    for name, value in server_environment(bundle_path, max_images=0, port="http").items():
-        monkeypatch.setenv(name, value)
-    status = main()
-    assert_one_line(status, *capsys.readouterr(), 2, "MODEGUARD_MAX_IMAGES", "MODEGUARD_PORT")
+
+    def call(environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return main(), *capsys.readouterr()
+
+    return call
+
+
+def test_a_port_in_use_is_said_in_one_line(main_in_this_process, bundle_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = main_in_this_process(server_environment(bundle_path, port=port))
+    assert_one_line(*outcome, 1, str(port), "in use", "MODEGUARD_PORT")
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
+def test_an_address_of_another_machine_is_said_in_one_line(main_in_this_process, bundle_path, host):
+    assert_one_line(*main_in_this_process(server_environment(bundle_path, host=host)), 1, host, "MODEGUARD_HOST")
+
+
+def test_wrong_settings_are_said_in_one_line(main_in_this_process, bundle_path):
+    outcome = main_in_this_process(server_environment(bundle_path, max_images=0, port="http"))
+    assert_one_line(*outcome, 2, "MODEGUARD_MAX_IMAGES", "MODEGUARD_PORT")

@@ -15,6 +15,7 @@ from templates_store.images import InputSpec
 FACTORY = "tests.service.toy:BrightestChannel"
 CLASS_NAMES = ("red", "green", "blue")
 SIDE = 8
+RED, NEARLY_GREY, BLUE = (204, 51, 51), (133, 122, 102), (20, 30, 220)  # natural, adversarial, without template
 
 
 class BrightestChannel(nn.Module):

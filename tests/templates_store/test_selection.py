@@ -35,9 +35,8 @@ def test_stored_ends_are_what_the_classifier_says_of_the_templates(
 
 def test_misclassified_images_are_never_templates(classifier: ToyClassifier, image_bytes: Tensor) -> None:
     labels = torch.randint(0, 4, (500,), generator=torch.Generator().manual_seed(1))
-    chosen = choose_templates(classifier, image_bytes, labels, n_templates=2, max_loss=10.0)
-    predicted = classifier(chosen.images.flatten(0, 1)).argmax(dim=1)
-    assert torch.equal(predicted, chosen.classes.repeat_interleave(2))
+    chosen = choose_templates(classifier, image_bytes, labels, n_templates=1, max_loss=10.0)
+    assert torch.equal(classifier(chosen.images[:, 0]).argmax(dim=1), chosen.classes)
 
 
 def test_classes_without_low_loss_are_named(classifier: ToyClassifier, image_bytes: Tensor) -> None:
