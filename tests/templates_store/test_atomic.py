@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from templates_store import atomic
 from templates_store.atomic import sweep_leftovers, write_directory_atomically
 
 
@@ -75,7 +74,7 @@ def test_a_disk_that_is_full_only_at_the_sync_keeps_the_old(existing: Path, monk
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write(existing)
     assert contents(existing) == {"manifest.json": "old"}
