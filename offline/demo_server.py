@@ -18,6 +18,8 @@ from detector import ModeguardError
 
 __all__ = ["ServerError", "running_server"]
 
+Lines = queue.Queue[str | None]
+
 _READY = "listening on "
 _PREFIX = "MODEGUARD_"
 _LOG_LINES = 15
@@ -50,21 +52,21 @@ def running_server(
         ServerError: if the server does not start, stops answering, does not stop, or ends with another status than 0.
     """
     command = [sys.executable, "-P", "-m", "service"]  # -P: a directory "service" where the user stands is not ours
+    own = {"bundle": str(bundle.resolve()), "host": "127.0.0.1", "port": "0"}
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: S603 - nothing of a user's in it
             command,
-            env=_environment(
-                {"bundle": str(bundle.resolve()), "host": "127.0.0.1", "port": "0"} | dict(settings or {})
-            ),
+            env=_environment(own | dict(settings or {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for this process, which then stops the server
         ) as process,
+        _lines_of(process) as lines,
     ):
         try:
-            yield _url_of(process, log, start_timeout_s)
+            yield _url_of(process, lines, log, start_timeout_s)
         except httpx.TransportError as error:
             _stop(process, stop_timeout_s)
             raise ServerError(f"the server does not answer ({error}); {_said(log)}") from error
@@ -85,10 +87,26 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     return environment | {f"{_PREFIX}{name.upper()}": value for name, value in settings.items()}
 
 
-def _url_of(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float) -> str:
-    """What the server says it listens on; its standard output is read to the end, so that it never blocks."""
-    lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_pass_lines, args=(process, lines), daemon=True).start()
+@contextmanager
+def _lines_of(process: subprocess.Popen[bytes]) -> Iterator[Lines]:
+    """The lines of its standard output, read until it ends so that it never blocks; None is the end."""
+    lines: Lines = queue.Queue()
+    reader = threading.Thread(target=_pass_lines, args=(process, lines), daemon=True)
+    reader.start()
+    try:
+        yield lines
+    finally:
+        reader.join()
+
+
+def _pass_lines(process: subprocess.Popen[bytes], lines: Lines) -> None:
+    for line in process.stdout or ():
+        lines.put(line.decode(errors="replace").strip())
+    lines.put(None)
+
+
+def _url_of(process: subprocess.Popen[bytes], lines: Lines, log: IO[bytes], timeout_s: float) -> str:
+    """Where the server says it listens, once it says so."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -96,17 +114,9 @@ def _url_of(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float) 
         except queue.Empty:
             raise ServerError(f"the server was not ready after {timeout_s:g} s; {_said(log)}") from None
         if line is None:
-            status = process.wait()
-            raise ServerError(f"the server did not start, it ended with status {status}; {_said(log)}")
+            raise ServerError(f"the server did not start, it ended with status {process.wait()}; {_said(log)}")
         if line.startswith(_READY):
             return line.removeprefix(_READY)
-
-
-def _pass_lines(process: subprocess.Popen[bytes], lines: "queue.Queue[str | None]") -> None:
-    if process.stdout is not None:
-        for line in process.stdout:
-            lines.put(line.decode(errors="replace").strip())
-    lines.put(None)
 
 
 def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:

@@ -161,6 +161,8 @@ def measure(
 
 
 def _resample(pairs: PairedScores, generator: np.random.Generator) -> PairedScores:
-    return PairedScores(
-        generator.choice(pairs.natural, len(pairs.natural)), generator.choice(pairs.adversarial, len(pairs.adversarial))
-    )
+    def draw(scores: Scores) -> Scores:
+        drawn: Scores = scores[generator.integers(len(scores), size=len(scores))]
+        return drawn
+
+    return PairedScores(draw(pairs.natural), draw(pairs.adversarial))

@@ -15,17 +15,15 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from detector import ClassTemplates, Detector, Observation, batched_logits, extract_features, observe, to_pixels
+from detector import ClassTemplates, Detector, Observation, extract_features, to_pixels
 from detector.detector import detector_from_features
-from offline import observations
+from offline import observations, steps
 from offline.artifact_keys import artifact_key
 from offline.artifacts import ArtifactEntry, ArtifactStore
-from offline.attacks import run_attack
 from offline.console import Console
 from offline.datasets import ImageDataset, load_dataset
 from offline.recipe import Recipe
-from offline.sources import Fold, ImageRoles, deal_roles
-from offline.training import EpochRecord, train_classifier
+from offline.sources import Fold, ImageRoles
 from offline.tuning import LabelledObservation, Trial, best_trial, run_trials, trial_count
 from templates_store.classifiers import (
     NetworkClassifier,
@@ -33,9 +31,7 @@ from templates_store.classifiers import (
     check_pixel_scale,
     load_classifier,
     resolve_dtype,
-    save_weights,
 )
-from templates_store.selection import choose_templates
 
 VERSIONS = {"train": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
 """Raise a step's number when its code gives another output for the same options."""
@@ -43,7 +39,6 @@ VERSIONS = {"train": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
 CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
 
 _CHECKED_IMAGES = 256
-_IMAGES_PER_SHARD = 256
 
 T = TypeVar("T")
 
@@ -121,26 +116,8 @@ class Build:
         key = artifact_key("train", VERSIONS["train"], (spec, config), [self._data_key])
         path = self.store.root / f"train-{key[:12]}.safetensors"
         if not path.exists():
-            n_images = config.epochs * len(self.dataset.train.labels)
-            with self.console.progress("training the classifier", total=n_images) as progress:
-                result = train_classifier(
-                    spec,
-                    self.dataset.train,
-                    self.dataset.test,
-                    config,
-                    checkpoint=path.with_suffix(".checkpoint"),
-                    device=self.device,
-                    on_epoch=self._tell_epoch,
-                    on_images=progress.advance,
-                )
-            save_weights(result.classifier, path)
+            steps.train_weights(spec, config, self.dataset, path, console=self.console, device=self.device)
         return path
-
-    def _tell_epoch(self, epoch: EpochRecord) -> None:
-        self.console.note(
-            f"epoch {epoch.epoch} of {self.recipe.training.epochs}: loss {epoch.loss:.4f}, "
-            f"test accuracy {epoch.test_accuracy:.4f}, {epoch.duration_s:.1f} s"
-        )
 
     @cached_property
     def exact_classifier(self) -> NetworkClassifier:
@@ -164,7 +141,18 @@ class Build:
         """Known good training images of each class."""
         options = (self.recipe.templates, self.recipe.split.n_template_pool, self.recipe.seed)
         entry = self._entry("templates", "templates", options, [self.weights.key, self._data_key])
-        tensors = self._tensors(entry, self._choose_templates)
+        tensors = self._tensors(
+            entry,
+            lambda: steps.pick_templates(
+                self.exact_classifier,
+                self.recipe.templates,
+                self.dataset,
+                n_pool=self.recipe.split.n_template_pool,
+                seed=self.recipe.seed,
+                console=self.console,
+                device=self.device,
+            ),
+        )
         return Kept(
             entry.key,
             ClassTemplates(tensors["classes"], tensors["images"], tensors["losses"], tensors["margins"]),
@@ -175,16 +163,39 @@ class Build:
         """Which test images play which part."""
         options = (self.recipe.split, self.recipe.seed)
         entry = self._entry("roles", "roles", options, [self.weights.key, self._data_key])
-        return Kept(entry.key, ImageRoles(**self._tensors(entry, self._deal_roles)))
+        tensors = self._tensors(
+            entry,
+            lambda: steps.deal_test_images(
+                self.exact_classifier,
+                self.recipe.split,
+                self.dataset.test,
+                seed=self.recipe.seed,
+                console=self.console,
+                device=self.device,
+            ),
+        )
+        return Kept(entry.key, ImageRoles(**tensors))
 
     def attacked(self, name: str) -> Kept[Attacked]:
         """The sources under one of the recipe's attacks, by its name there."""
         if name not in self._attacked:
-            config = self.recipe.attacks[name]
-            entry = self._entry("attack", f"attack-{name}", (config, self.recipe.seed), [self.roles.key])
-            n_sources = min(config.n_sources or len(self.roles.value.sources), len(self.roles.value.sources))
-            rows = torch.arange(n_sources)
-            tensors = self._tensors(entry, lambda: self._attack(name, rows, entry))
+            plan = self.recipe.attacks[name]
+            entry = self._entry("attack", f"attack-{name}", (plan, self.recipe.seed), [self.roles.key])
+            sources = self.roles.value.sources
+            rows = torch.arange(min(plan.n_sources or len(sources), len(sources)))
+            tensors = self._tensors(
+                entry,
+                lambda: steps.attack_images(
+                    self.exact_classifier,
+                    plan,
+                    self.dataset.test.images[sources[rows]],
+                    self.dataset.test.labels[sources[rows]],
+                    entry,
+                    seed=f"{self.recipe.seed}/{name}",
+                    console=self.console,
+                    device=self.device,
+                ),
+            )
             attacked = Attacked(rows, tensors["images"], tensors["is_successful"], tensors["distances"])
             self._attacked[name] = Kept(entry.key, attacked)
         return self._attacked[name]
@@ -196,7 +207,18 @@ class Build:
             dtype = str(resolve_dtype(self.recipe.classifier.dtype, self.device))
             options = (self.recipe.detector.widest(), dtype)
             entry = self._entry("observe", f"observe-{name}", options, [self.templates.key, upstream])
-            tensors = self._tensors(entry, lambda: self._observe(name, entry))
+            tensors = self._tensors(
+                entry,
+                lambda: steps.observe_images(
+                    self.classifier,
+                    self.recipe.detector.widest(),
+                    self.templates.value,
+                    self.pixels_of(name),
+                    entry,
+                    console=self.console,
+                    device=self.device,
+                ),
+            )
             self._observed[name] = observations.from_tensors(tensors)
         return self._observed[name]
 
@@ -278,85 +300,3 @@ class Build:
         return load_classifier(
             spec, self.weights.value, dtype=dtype, device=self.device, allowed_factories=(spec.architecture,)
         )
-
-    def _choose_templates(self) -> dict[str, Tensor]:
-        train, config = self.dataset.train, self.recipe.templates
-        n_pool = self.recipe.split.n_template_pool or len(train.labels)
-        order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(self.recipe.seed))
-        pool = order[:n_pool].sort().values
-        with self.console.progress("choosing templates", total=len(pool)) as progress:
-            templates = choose_templates(
-                self.exact_classifier,
-                train.images[pool],
-                train.labels[pool],
-                n_templates=config.n_templates,
-                max_loss=config.max_loss,
-                missing=config.missing,
-                class_names=self.dataset.class_names,
-                device=self.device,
-                on_rows=progress.advance,
-            )
-        return {
-            "classes": templates.classes,
-            "images": templates.images,
-            "losses": templates.losses,
-            "margins": templates.margins,
-        }
-
-    def _deal_roles(self) -> dict[str, Tensor]:
-        test, classifier = self.dataset.test, self.exact_classifier
-        is_correct = []
-        with self.console.progress("classifying test images", total=len(test.labels)) as progress:
-            for images, labels in zip(test.images.split(512), test.labels.split(512), strict=True):
-                with torch.inference_mode():
-                    logits = batched_logits(classifier, to_pixels(images).to(self.device))
-                is_correct.append(logits.argmax(dim=1).cpu() == labels)
-                progress.advance(len(labels))
-        return deal_roles(self.recipe.split, torch.cat(is_correct), seed=self.recipe.seed).to_tensors()
-
-    def _attack(self, name: str, rows: Tensor, entry: ArtifactEntry) -> dict[str, Tensor]:
-        config, test = self.recipe.attacks[name], self.dataset.test
-        indices = self.roles.value.sources[rows].split(config.batch_size)
-        shards = entry.shards(len(indices))
-        missing = shards.missing()
-        with self.console.progress(f"attacking with {name}", total=len(rows)) as progress:
-            for number, part in enumerate(indices):
-                if number in missing:
-                    result = run_attack(
-                        config.attack,
-                        self.exact_classifier,
-                        to_pixels(test.images[part]).to(self.device),
-                        test.labels[part].to(self.device),
-                        rows_per_call=config.batch_size,
-                        generator=torch.Generator(self.device).manual_seed(self._seed_of(name, number)),
-                    )
-                    kept = {
-                        "images": result.images,
-                        "is_successful": result.is_successful,
-                        "distances": result.distances,
-                    }
-                    shards.write_shard(number, kept)
-                progress.advance(len(part))
-        parts = [shards.read_shard(number).tensors for number in range(len(indices))]
-        return {tensor: torch.cat([part[tensor] for part in parts]) for tensor in parts[0]}
-
-    def _observe(self, name: str, entry: ArtifactEntry) -> dict[str, Tensor]:
-        slices = self.pixels_of(name).split(_IMAGES_PER_SHARD)
-        templates, classifier = self.templates.value.to(self.device), self.classifier
-        shards = entry.shards(len(slices))
-        missing = shards.missing()
-        with self.console.progress(f"loss curves of {name}", total=sum(map(len, slices))) as progress:
-            for number, images in enumerate(slices):
-                if number in missing:
-                    with torch.inference_mode():
-                        observation = observe(
-                            self.recipe.detector.widest(), classifier, images.to(self.device), templates
-                        )
-                    shards.write_shard(number, observations.to_tensors(observation))
-                progress.advance(len(images))
-        parts = [observations.from_tensors(shards.read_shard(number).tensors) for number in range(len(slices))]
-        return observations.to_tensors(observations.join(parts))
-
-    def _seed_of(self, name: str, number: int) -> int:
-        text = f"{self.recipe.seed}/{name}/{number}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
