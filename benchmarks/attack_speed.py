@@ -1,18 +1,13 @@
 """Wall time of the five benchmark attacks against foolbox's: same parameters, batch and device, in turns.
 
-    python benchmarks/attack_speed.py --output benchmarks/results/attack_speed.json --classifier cifar-resnet20
+    python -m benchmarks.attack_speed --classifier cifar-resnet20
 
 Trained weights are read from the directory MODEGUARD_WEIGHTS and CIFAR-10 from MODEGUARD_DATA; without them the
 weights or the pixels are random, which the output says.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -23,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.pixels import to_pixels
+from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, predict, write_record
 from offline.attacks import Attack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, distances, is_adversarial, run_attack
-from offline.datasets import DataConfig, load_dataset
-from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, load_classifier
+from templates_store.classifiers import NetworkClassifier
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it
@@ -35,33 +29,6 @@ with warnings.catch_warnings():
 
 foolbox_: Any = foolbox  # its names are not exported to type checkers
 EPSILON = 0.03
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A classifier to attack, where its weights are, and the data set it belongs to."""
-
-    spec: ClassifierSpec
-    weights: str
-    dataset: str
-
-
-SUBJECTS = {
-    "cifar-resnet20": Subject(
-        ClassifierSpec("cifar-resnet20", 10, (3, 32, 32), CIFAR_MEAN, CIFAR_STD),
-        "cifar10_resnet20.safetensors",
-        "cifar10",
-    ),
-    "cifar-vgg16": Subject(
-        ClassifierSpec("cifar-vgg16", 10, (3, 32, 32), CIFAR_MEAN, CIFAR_STD),
-        "cifar10_vgg16.safetensors",
-        "cifar10",
-    ),
-    "digits-cnn": Subject(
-        ClassifierSpec("digits-cnn", 10, (1, 8, 8), (0.3,), (0.4,)), "digits_cnn.safetensors", "digits"
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,71 +141,10 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def load_subject(subject: Subject, *, dtype: str, device: str, seed: int) -> tuple[NetworkClassifier, bool]:
-    """The classifier, and whether its weights are trained."""
-    weights = Path(os.environ.get("MODEGUARD_WEIGHTS", ".")) / subject.weights
-    if weights.is_file():
-        return load_classifier(subject.spec, weights, dtype=dtype, device=device), True
-    torch.manual_seed(seed)
-    classifier = build_classifier(subject.spec).to(device).eval().requires_grad_(requires_grad=False)
-    return classifier, False
-
-
-def load_images(
-    subject: Subject, classifier: NetworkClassifier, n: int, device: str, seed: int
-) -> tuple[Tensor, Tensor, bool]:
-    """The first n test images, their labels, and whether they are real; random pixels without the data set."""
-    root = os.environ.get("MODEGUARD_DATA")
-    if subject.dataset == "digits" or root:
-        config = DataConfig(dataset=subject.dataset, root=Path(root) if root else None)
-        test = load_dataset(config).test
-        return to_pixels(test.images[:n]).to(device), test.labels[:n].to(device), True
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand((n, *subject.spec.input_shape), generator=generator).to(device)
-    return images, predict(classifier, images), False
-
-
-def predict(classifier: NetworkClassifier, images: Tensor) -> Tensor:
-    """The classes (n,) that the classifier answers."""
-    with torch.no_grad():
-        predicted: Tensor = classifier(images).argmax(dim=1)
-    return predicted
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = models[0] if models else cpu
-    return {
-        "cpu": cpu,
-        "n_cores": os.cpu_count(),
-        "n_threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-        "torch": torch.__version__,
-        "foolbox": foolbox.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def git_commit() -> str:
-    """Hash of the checked-out commit, with "+changes" where files differ from it; "unknown" outside git."""
-    here = Path(__file__).parent
-    answers = [
-        subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-    ]
-    if answers[0].returncode != 0:
-        return "unknown"
-    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout.strip() else "")
-
-
 def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--output", type=Path, default=RESULTS / "attack_speed.json", help="JSON file to write")
     parser.add_argument("--classifier", choices=sorted(SUBJECTS), default="cifar-resnet20")
     parser.add_argument("--attacks", nargs="+", choices=sorted(make_pairs(1, 1)), default=list(make_pairs(1, 1)))
     parser.add_argument("--images", type=int, default=64, help="rows of the one batch")
@@ -277,10 +183,7 @@ def main() -> None:
             f"  median {pair.ours.norm} {result.ours.median_distance:.4f} | {result.foolbox.median_distance:.4f}",
             flush=True,
         )
-    report = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": git_commit(),
-        "machine": machine(options.device),
+    measured = {
         "classifier": options.classifier,
         "has_trained_weights": has_trained_weights,
         "has_real_images": has_real_images,
@@ -288,8 +191,7 @@ def main() -> None:
         "seed": options.seed,
         "attacks": [asdict(comparison) for comparison in comparisons],
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    write_record(options.output, options.device, measured)
 
 
 if __name__ == "__main__":

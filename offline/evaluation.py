@@ -4,6 +4,7 @@ Words and choices of the benchmark protocols: AUROC and AUPR rank adversarial ab
 is what an operator feels, balanced accuracy is at the detector's own decision (score above one half).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +128,7 @@ def _roc(pairs: PairedScores) -> tuple[Scores, Scores, Scores]:
     return fpr, tpr, thresholds
 
 
-METRICS = {
+METRICS: dict[str, Callable[[PairedScores], float]] = {
     "balanced_accuracy": balanced_accuracy,
     "auroc": auroc,
     "aupr": aupr,
