@@ -9,7 +9,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,18 @@ def _recipe_options(
     return steps
 
 
+class StoppedError(ModeguardError):
+    """Ctrl-C."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; what was finished is kept, and the same command goes on from there") from None
+
+
 def recipe_command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command that works on a recipe: the function gets the build, the command line the options of a recipe."""
 
@@ -72,9 +85,10 @@ def recipe_command(name: str) -> Callable[[Callable[..., None]], Callable[..., N
         of_step = list(inspect.signature(step).parameters.values())[1:]
 
         def command(**options: object) -> None:
-            steps = _recipe_options(**{key: options.pop(key) for key in of_recipe})  # type: ignore[arg-type]
-            with steps.store.locked():
-                step(steps, **options)
+            with _stoppable():
+                steps = _recipe_options(**{key: options.pop(key) for key in of_recipe})  # type: ignore[arg-type]
+                with steps.store.locked():
+                    step(steps, **options)
 
         parameters = sorted(
             [*of_recipe.values(), *of_step], key=lambda parameter: parameter.default is not inspect.Parameter.empty
@@ -223,7 +237,8 @@ def serve(
 @app.command()
 def demo(artifacts: ArtifactsOption = ARTIFACTS) -> None:
     """The main job on scikit-learn's digits: build, serve, ask over HTTP, report."""
-    run_demo(artifacts, console)
+    with _stoppable():
+        run_demo(artifacts, console)
 
 
 def resolve_device(device: str) -> str:
@@ -261,15 +276,10 @@ def _write_text(path: Path, text: str) -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        status = app(standalone_mode=False)
+        app()
+    except StoppedError as stopped:
+        console.error(str(stopped))
+        sys.exit(130)
     except ModeguardError as error:
         console.error(str(error))
-        status = 1
-    except KeyboardInterrupt:
-        console.error("stopped; what was finished is kept, and the same command goes on from there")
-        status = 130
-    except typer.Abort:
-        status = 130
-    except typer.Exit as finished:
-        status = finished.exit_code
-    sys.exit(status)
+        sys.exit(1)

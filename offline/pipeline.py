@@ -7,7 +7,7 @@ the steps that it reads.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -161,7 +161,8 @@ class Build:
     @cached_property
     def roles(self) -> Kept[ImageRoles]:
         """Which test images play which part."""
-        options = (self.recipe.split, self.recipe.seed)
+        split = replace(self.recipe.split, n_template_pool=0)  # which concerns training images only
+        options = (split, self.recipe.seed)
         entry = self._entry("roles", "roles", options, [self.weights.key, self._data_key])
         tensors = self._tensors(
             entry,

@@ -175,6 +175,7 @@ def scores_picture(pairs: PairedScores, threshold: float, title: str, alt: str) 
         axes.set_title(title)
         axes.set_xlabel("score")
         axes.set_ylabel("% of images")
+        axes.set_ylim(0, 1.5 * axes.get_ylim()[1])  # room for the legend
         axes.legend(loc="upper center")
     return _svg(figure, alt)
 

@@ -134,6 +134,8 @@ def _folds(config: SplitConfig, n_sources: int) -> Tensor:
         _, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
     except ValueError as error:
         raise SplitError(f"{n_sources} sources cannot be split into three folds ({error}); raise n_sources") from None
+    if n_sources - len(test) - len(validation) < 2:
+        raise SplitError(f"{n_sources} sources leave nothing to fit after validation and test; raise n_sources")
     folds = torch.full((n_sources,), int(Fold.FIT))
     folds[torch.from_numpy(validation)] = int(Fold.VALIDATION)
     folds[torch.from_numpy(test)] = int(Fold.TEST)

@@ -1,0 +1,142 @@
+"""The command line: results, refusals in one line without a traceback, exit statuses."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from offline import cli
+from offline.console import Console
+from offline.pipeline import Build
+from offline.results import evaluate, write_build
+from tests.offline.toy_build import SETTINGS, toy_recipe
+
+
+class Ran:
+    """What a command did."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch):
+    def run(*words: object) -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(cli, "console", Console(out, err))
+        monkeypatch.setattr(sys, "argv", ["modeguard", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        status = ended.value.code
+        return Ran(status if isinstance(status, int) else 0, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = Build(toy_recipe(), tmp_path_factory.mktemp("cli"), Console(io.StringIO(), io.StringIO()))
+    write_build(build, evaluate(build), build.store.root / "bundle")
+    return build.store.root / "bundle"
+
+
+@pytest.fixture
+def digit(bundle: Path, tmp_path: Path) -> Path:
+    Image.new("L", (8, 8), 128).save(tmp_path / "digit.png")
+    return tmp_path / "digit.png"
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+REFUSED = {
+    "unknown recipe": (("build", "digit"), "there is no recipe 'digit', did you mean digits?"),
+    "unknown key": (("fit", "digits", "--set", "split.n_source=3"), "n_source is unknown, did you mean n_sources?"),
+    "wrong value": (("fit", "digits", "--set", "attacks.pgd.epsilon=3"), "epsilon"),
+    "no data": (("templates", "cifar10-resnet20", "--data", "nowhere", "--weights", "."), "no file at"),
+    "no such attack": (("attack", "digits", "--only", "cww"), "the recipe has no attack cww; it has fgsm"),
+    "no such device": (("attack", "digits", "--device", "cuda:77"), "device 'cuda:77' cannot be used here"),
+    "no bundle": (("detect", "a.png", "--bundle", "nowhere"), "nowhere is not a bundle"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_mistake_gets_one_line_and_status_1(run, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    place = ["--artifacts", tmp_path] if words[0] != "detect" else []
+    ran = run(*words, *place)
+    assert ran.status == 1
+    assert message in flat(ran.err)
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+def test_wrong_usage_is_status_2(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "digits", "--bogus").status == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "templates", "attack", "fit", "evaluate", "report", "build", "detect", "serve", "demo"]
+)
+def test_every_command_has_help(run, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run(command, "--help").status == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_detect_prints_a_verdict_a_file_and_goes_on_after_a_bad_one(
+    run, bundle: Path, digit: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    ran = run(
+        "detect", tmp_path / "text.png", tmp_path / "missing.png", digit, "--bundle", bundle, "--json", "--curves"
+    )
+    text, missing, verdict = (json.loads(line) for line in ran.out.splitlines())
+    assert ran.status == 1
+    assert "PNG" in text["reason"]
+    assert "No such file" in missing["reason"]
+    assert text["is_adversarial"] is missing["is_adversarial"] is None
+    assert isinstance(verdict["is_adversarial"], bool)
+    assert 0 <= verdict["score"] <= 1
+    assert 0 < verdict["p_value"] <= 1
+    assert len(verdict["losses"][0]) == len(verdict["alphas"]) == 5
+
+
+def test_detect_table_names_the_verdict(run, bundle: Path, digit: Path) -> None:
+    ran = run("detect", digit, "--bundle", bundle)
+    assert ran.status == 0
+    assert "natural" in ran.out or "adversarial" in ran.out
+
+
+def test_ctrl_c_says_how_to_go_on(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "evaluate", interrupted)
+    ran = run("evaluate", "digits", "--artifacts", tmp_path)
+    assert ran.status == 130
+    assert "the same command goes on from there" in flat(ran.err)
+
+
+def test_two_runs_in_one_directory_are_kept_apart(run, tmp_path: Path) -> None:
+    other = Build(cli.read_recipe("digits"), tmp_path, Console(io.StringIO(), io.StringIO()))
+    with other.store.locked():
+        ran = run("fit", "digits", "--artifacts", tmp_path)
+    assert ran.status == 1
+    assert "another process" in flat(ran.err)
+
+
+def test_evaluation_goes_to_a_file_whole_or_not_at_all(run, tmp_path: Path) -> None:
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    limited = [*settings, "--set", "attacks.pgd.n_steps=1", "--set", "attacks.deepfool.n_steps=2"]
+    limited += ["--set", "attacks.cw.n_steps=5", "--set", "attacks.cw.n_search_steps=5"]
+    (tmp_path / "file").write_text("")
+    ran = run("evaluate", "digits", "--artifacts", tmp_path / "a", "--output", tmp_path / "file" / "x.json", *limited)
+    assert ran.status == 1
+    assert "cannot write" in flat(ran.err)
+    ran = run("evaluate", "digits", "--artifacts", tmp_path / "a", "--output", tmp_path / "out.json", *limited)
+    assert ran.status == 0
+    assert json.loads((tmp_path / "out.json").read_text())["n_trials"] == 4

@@ -1,0 +1,132 @@
+"""Choosing a detector: the grid, its agreement with scikit-learn and with the detector that is then fitted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from detector import ClassTemplates, extract_features, fit_neighbours, observe
+from offline.tuning import (
+    DetectorGrid,
+    LabelledObservation,
+    Trial,
+    TuningError,
+    alphas_of,
+    best_trial,
+    rows_per_image,
+    run_trials,
+    trial_count,
+)
+from tests.conftest import ToyClassifier
+
+GRID = DetectorGrid(
+    n_points=(3, 5),
+    n_templates=(1, 3),
+    features=(("loss_curve", "sorted_logits"), ("margin_curve", "noise_margin")),
+    n_neighbors=(3, 7),
+    weights=("uniform", "distance"),
+    metric=("euclidean", "manhattan"),
+    scaling=("none", "standard", "robust"),
+    n_noise_draws=2,
+)
+
+
+@pytest.fixture
+def observed(
+    classifier: ToyClassifier, templates: ClassTemplates, images: Tensor
+) -> tuple[LabelledObservation, dict[str, LabelledObservation]]:
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    both = torch.cat([images, (images + 0.3 * noise).clamp(0, 1)])
+
+    def labelled(rows: Tensor) -> LabelledObservation:
+        return LabelledObservation(observe(GRID.widest(), classifier, both[rows], templates), rows >= 64)
+
+    fit = torch.cat([torch.arange(0, 40), torch.arange(64, 104)])
+    validation = torch.cat([torch.arange(40, 64), torch.arange(104, 128)])
+    return labelled(fit), {"noise": labelled(validation)}
+
+
+def test_every_combination_is_tried_once(
+    observed: tuple[LabelledObservation, dict[str, LabelledObservation]],
+) -> None:
+    trials = list(run_trials(GRID, *observed))
+    assert len(trials) == trial_count(GRID) == 2 * 2 * 2 * 2 * 2 * 2 * 3
+    assert len({trial.config for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_a_trial_is_what_scikit_learn_and_the_detector_say(
+    weights: str, observed: tuple[LabelledObservation, dict[str, LabelledObservation]]
+) -> None:
+    fit, validation = observed
+    grid = replace(GRID, n_points=(5,), n_templates=(3,), features=GRID.features[:1], n_neighbors=(7,))
+    grid = replace(grid, weights=(weights,), metric=("euclidean",), scaling=("standard",))  # type: ignore[arg-type]
+    (trial,) = run_trials(grid, fit, validation)
+    references = extract_features(trial.config, fit.observation).numpy()
+    queries = extract_features(trial.config, validation["noise"].observation)
+    scaler = StandardScaler().fit(references)
+    oracle = KNeighborsClassifier(7, weights=weights).fit(scaler.transform(references), fit.is_adversarial.numpy())
+    labels = validation["noise"].is_adversarial.numpy()
+    expected = roc_auc_score(labels, oracle.predict_proba(scaler.transform(queries.numpy()))[:, 1])
+    assert trial.mean_auroc == pytest.approx(expected, abs=1e-9)
+    ours = fit_neighbours(torch.from_numpy(references), fit.is_adversarial, n_neighbors=7, weights=weights)  # type: ignore[arg-type]
+    assert roc_auc_score(labels, ours.score(queries).numpy()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_widest_configuration_holds_every_other() -> None:
+    widest = GRID.widest()
+    assert widest.alphas == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert widest.n_templates == 3
+    assert set(widest.features) == {"loss_curve", "margin_curve", "noise_margin", "sorted_logits"}
+
+
+def test_cost_counts_the_rows_that_observing_takes(
+    classifier: ToyClassifier, templates: ClassTemplates, images: Tensor
+) -> None:
+    for config in GRID.configs():
+        if config.n_neighbors == 3 and config.scaling == "none":
+            assert observe(config, classifier, images[:2], templates).n_rows == 2 * rows_per_image(config)
+
+
+def trial(auroc: float, rows: int) -> Trial:
+    return Trial(GRID.widest(), auroc, {"a": auroc}, rows)
+
+
+def test_the_cheapest_of_the_good_ones_is_chosen() -> None:
+    trials = [trial(0.95, 50), trial(0.949, 9), trial(0.9495, 9), trial(0.90, 2)]
+    assert best_trial(trials, tolerance=0.002).mean_auroc == 0.9495
+    assert best_trial(trials, tolerance=0.0).mean_auroc == 0.95
+
+
+def test_alphas_are_even_and_nested() -> None:
+    assert alphas_of(3) == (0.0, 0.5, 1.0)
+    assert set(alphas_of(5)) < set(alphas_of(17))
+    np.testing.assert_allclose(np.diff(alphas_of(8)), 1 / 7, atol=1e-8)
+
+
+def test_more_neighbours_than_references_are_refused(
+    observed: tuple[LabelledObservation, dict[str, LabelledObservation]],
+) -> None:
+    with pytest.raises(TuningError, match="goes up to 500, but the fit fold has 80 images"):
+        list(run_trials(replace(GRID, n_neighbors=(500,)), *observed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": (("curve",),)}, r"unknown names \['curve'\]"),
+        ({"metric": ("cosine",)}, r"unknown names \['cosine'\]"),
+        ({"n_points": (1,)}, "n_points are at least 2"),
+        ({"n_neighbors": ()}, "n_neighbors is a list of at least one"),
+        ({"tolerance": 2.0}, "tolerance"),
+        ({"target_fpr": 1.0}, "target_fpr"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(GRID, **changes)  # type: ignore[arg-type]
