@@ -21,6 +21,21 @@ class Classifier(Protocol):
         ...
 
 
+class CountingClassifier:
+    """A classifier that counts the rows that go through it, the unit of cost."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.n_classes = classifier.n_classes
+        self.input_shape = classifier.input_shape
+        self.n_rows = 0
+        self._classifier = classifier
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of the classifier that is counted for."""
+        self.n_rows += len(images)
+        return self._classifier(images)
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """The same values in float32, or as they are where they are wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

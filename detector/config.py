@@ -22,6 +22,8 @@ class DetectorConfig:
         noise_sigmas: noise levels of the noise families, on the [0, 1] pixel scale.
         n_noise_draws: draws at each noise level.
         noise_seed: seed of those draws.
+        persistence_gamma: fraction of the draws that must keep the class, within (0, 1).
+        persistence_steps: bisections of the bracketing algorithm at the most.
     """
 
     alphas: tuple[float, ...]
@@ -36,6 +38,8 @@ class DetectorConfig:
     noise_sigmas: tuple[float, ...] = (0.02, 0.04, 0.08, 0.16)
     n_noise_draws: int = 6
     noise_seed: int = 0
+    persistence_gamma: float = 0.7
+    persistence_steps: int = 6
 
     def __post_init__(self) -> None:
         check_alphas(self.alphas)
@@ -44,6 +48,11 @@ class DetectorConfig:
             raise DetectorInputError(
                 "n_templates, n_logits, n_neighbors and n_noise_draws are at least 1, got "
                 f"{self.n_templates}, {self.n_logits}, {self.n_neighbors} and {self.n_noise_draws}"
+            )
+        if not 0 < self.persistence_gamma < 1 or self.persistence_steps < 1:
+            raise DetectorInputError(
+                "persistence_gamma is within (0, 1) and persistence_steps at least 1, got "
+                f"{self.persistence_gamma} and {self.persistence_steps}"
             )
         if not self.features or len(set(self.features)) != len(self.features):
             raise DetectorInputError(f"features are one or more different families, got {self.features}")

@@ -52,7 +52,9 @@ class Detections:
         score: (n,) float64 in [0, 1], higher is more adversarial; NaN where abstained.
         p_value: (n,) float64 in (0, 1], split-conformal against natural calibration images; NaN where abstained.
         is_adversarial: (n,) bool, p_value <= target_fpr; False where abstained, so look at `is_abstained` first.
-        is_abstained: (n,) bool, the predicted class has no template, so that nothing can be said.
+        is_abstained: (n,) bool, nothing can be said: the predicted class has no template, or the classifier's answer
+            is not finite.
+        has_template: (n,) bool, the predicted class has templates.
         predicted: (n,) int64, the classifier's class.
         curves: the loss curves that explain the verdict.
         n_rows: rows that went through the classifier.
@@ -62,6 +64,7 @@ class Detections:
     p_value: Tensor
     is_adversarial: Tensor
     is_abstained: Tensor
+    has_template: Tensor
     predicted: Tensor
     curves: LossCurves
     n_rows: int
@@ -163,10 +166,18 @@ def detect(
         rows_per_call: bound on the rows of one call of the classifier.
     """
     observation = observe(detector.config, classifier, images, detector.templates, rows_per_call=rows_per_call)
-    curves = observation.curves
     features = extract_features(detector.config, observation)
+    is_judged = features.isfinite().all(dim=1)
     score = detector.calibration_scores.new_full((len(images),), float("nan"))
-    score = score.masked_scatter(curves.is_covered, detector.neighbours.score(features[curves.is_covered]))
-    p_value = conformal_p_values(score, detector.calibration_scores).masked_fill(~curves.is_covered, float("nan"))
-    is_adversarial = p_value <= detector.config.target_fpr
-    return Detections(score, p_value, is_adversarial, ~curves.is_covered, curves.predicted, curves, observation.n_rows)
+    score = score.masked_scatter(is_judged, detector.neighbours.score(features[is_judged]))
+    p_value = conformal_p_values(score, detector.calibration_scores).masked_fill(~is_judged, float("nan"))
+    return Detections(
+        score=score,
+        p_value=p_value,
+        is_adversarial=p_value <= detector.config.target_fpr,
+        is_abstained=~is_judged,
+        has_template=detector.templates.rows_of(observation.curves.predicted) >= 0,
+        predicted=observation.curves.predicted,
+        curves=observation.curves,
+        n_rows=observation.n_rows,
+    )

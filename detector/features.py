@@ -4,17 +4,22 @@ To add one: write its function here or in a file of its own, and add one line to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from detector.classifier import ROWS_PER_CALL, Classifier
+from detector.classifier import ROWS_PER_CALL, Classifier, CountingClassifier
 from detector.config import DetectorConfig
 from detector.errors import DetectorInputError
 from detector.loss_curve import LossCurves, barrier_gaps, barrier_heights, loss_curves
-from detector.stability import NoiseResponse, gaussian_draws, noise_response
+from detector.stability import NoiseResponse, gaussian_draws, noise_response, persistence
 from detector.templates import ClassTemplates
+
+_FIRST_BRACKET = (0.05, 0.2)
+_LARGEST_SIGMA = 10.0  # noise that leaves nothing of an image with pixels in [0, 1]
+_LEAST_SIGMA = _LARGEST_SIGMA**-2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,15 +29,14 @@ class Observation:
     Attributes:
         curves: loss curves to the class templates.
         noise: answers under noise; None where no family asks for them.
+        persistence: (n,) gamma-persistence; None where no family asks for it.
+        n_rows: rows that went through the classifier for all of it.
     """
 
     curves: LossCurves
     noise: NoiseResponse | None
-
-    @property
-    def n_rows(self) -> int:
-        """Rows that went through the classifier."""
-        return self.curves.n_rows + (self.noise.n_rows if self.noise is not None else 0)
+    persistence: Tensor | None
+    n_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,11 @@ class FeatureFamily:
 
     Attributes:
         extract: (observation, config) -> (n, n_features of the family).
-        needs_noise: whether the classifier must be asked about noisy images too.
+        needs: what the classifier must be asked beside the loss curves.
     """
 
     extract: Callable[[Observation, DetectorConfig], Tensor]
-    needs_noise: bool = False
+    needs: Literal["curves", "noise", "persistence"] = "curves"
 
 
 def _loss_curve(observation: Observation, _: DetectorConfig) -> Tensor:
@@ -77,6 +81,13 @@ def _noise(observation: Observation) -> NoiseResponse:
     return observation.noise
 
 
+def _persistence(observation: Observation, _: DetectorConfig) -> Tensor:
+    """Logarithm of the gamma-persistence, Bell definition 4.2, within the bounds of the search."""
+    if observation.persistence is None:
+        raise DetectorInputError("this observation was made without persistence; observe it with that family")
+    return observation.persistence.clamp(_LEAST_SIGMA, _LARGEST_SIGMA).log()[:, None]
+
+
 def _stability(observation: Observation, _: DetectorConfig) -> Tensor:
     """Fraction of noisy copies that keep the class, Bell definition 4.1."""
     return _noise(observation).agreement
@@ -92,8 +103,9 @@ FEATURES: dict[str, FeatureFamily] = {
     "margin_curve": FeatureFamily(_margin_curve),
     "sorted_logits": FeatureFamily(_sorted_logits),
     "barrier": FeatureFamily(_barrier),
-    "stability": FeatureFamily(_stability, needs_noise=True),
-    "noise_margin": FeatureFamily(_noise_margin, needs_noise=True),
+    "stability": FeatureFamily(_stability, needs="noise"),
+    "noise_margin": FeatureFamily(_noise_margin, needs="noise"),
+    "persistence": FeatureFamily(_persistence, needs="persistence"),
 }
 
 
@@ -126,16 +138,28 @@ def observe(
         templates: at least `config.n_templates` a class.
         rows_per_call: bound on the rows of one call of the classifier.
     """
-    families = families_of(config)
+    needs = {family.needs for family in families_of(config)}
+    counted = CountingClassifier(classifier)
     used = templates.first(config.n_templates)
-    curves = loss_curves(classifier, images, used, config.alphas, rows_per_call=rows_per_call)
-    if not any(family.needs_noise for family in families):
-        return Observation(curves, None)
+    curves = loss_curves(counted, images, used, config.alphas, rows_per_call=rows_per_call)
     draws = gaussian_draws(classifier.input_shape, config.n_noise_draws, config.noise_seed).to(images)
-    noise = noise_response(
-        classifier, images, curves.predicted, draws, config.noise_sigmas, rows_per_call=rows_per_call
-    )
-    return Observation(curves, noise)
+    noise = sigmas = None
+    if "noise" in needs:
+        noise = noise_response(
+            counted, images, curves.predicted, draws, config.noise_sigmas, rows_per_call=rows_per_call
+        )
+    if "persistence" in needs:
+        sigmas = persistence(
+            counted,
+            images,
+            draws,
+            gamma=config.persistence_gamma,
+            max_steps=config.persistence_steps,
+            sigma_range=_FIRST_BRACKET,
+            max_sigma=_LARGEST_SIGMA,
+            rows_per_call=rows_per_call,
+        )
+    return Observation(curves, noise, sigmas, counted.n_rows)
 
 
 def extract_features(config: DetectorConfig, observation: Observation) -> Tensor:
@@ -148,6 +172,6 @@ def extract_features(config: DetectorConfig, observation: Observation) -> Tensor
     Returns:
         (n, n_features) float32 or wider; NaN for an image whose predicted class has no template.
     """
-    selected = Observation(observation.curves.select(config.alphas, config.n_templates), observation.noise)
+    selected = replace(observation, curves=observation.curves.select(config.alphas, config.n_templates))
     parts = [family.extract(selected, config) for family in families_of(config)]
     return torch.cat([part.to(selected.curves.logits.dtype) for part in parts], dim=1)

@@ -26,13 +26,11 @@ class NoiseResponse:
         sigmas: (n_sigmas,) standard deviations of the noise on the [0, 1] pixel scale.
         agreement: (n, n_sigmas) fraction of the draws that keep the predicted class, in [0, 1].
         margins: (n, n_sigmas) mean logit margin of the predicted class over the draws.
-        n_rows: rows that went through the classifier.
     """
 
     sigmas: Tensor
     agreement: Tensor
     margins: Tensor
-    n_rows: int
 
 
 def gaussian_draws(input_shape: tuple[int, int, int], n_draws: int, seed: int) -> Tensor:
@@ -67,8 +65,7 @@ def noise_response(
         for sigma in sigmas
     ]
     agreement, margins = (torch.stack(values, dim=1) for values in zip(*levels, strict=True))
-    n_rows = len(images) * len(sigmas) * len(draws)
-    return NoiseResponse(images.new_tensor(sigmas), agreement, margins, n_rows)
+    return NoiseResponse(images.new_tensor(sigmas), agreement, margins)
 
 
 def stability(

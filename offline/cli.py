@@ -49,7 +49,9 @@ ARTIFACTS = Path("artifacts")
 def _recipe_options(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a .toml file.")],
     artifacts: ArtifactsOption = ARTIFACTS,
-    data: Annotated[Path | None, typer.Option(help="Directory of the images; also MODEGUARD_DATA.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of the images, or the .npz file; also MODEGUARD_DATA.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Directory of weights; also MODEGUARD_WEIGHTS.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed in place of the recipe's.")] = None,
     settings: Annotated[
@@ -110,6 +112,7 @@ def _modeguard(
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
+        os.environ["MODEGUARD_TORCH_THREADS"] = str(threads)  # for `serve`
 
 
 @recipe_command("train")
@@ -186,7 +189,7 @@ def build_command(
     place = bundle or build.store.root / "bundle"
     digest = write_build(build, evaluation, place)
     path = build.store.root / "report.html"
-    write_report(build, evaluation, path)
+    write_report(build, evaluation, path, digest=digest)
     evaluation_table(console, evaluation)
     console.say(f"bundle: {place} (digest {digest})")
     console.say(f"report: {path}")
@@ -227,11 +230,13 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
 ) -> None:
-    """Serve a bundle over HTTP. The server's own settings are MODEGUARD_* variables, see the README."""
+    """Serve a bundle over HTTP. The server's own settings are MODEGUARD_* variables, see docs/operations.md."""
     environment = os.environ | {"MODEGUARD_BUNDLE": str(bundle)}
     environment |= {"MODEGUARD_HOST": host} if host is not None else {}
     environment |= {"MODEGUARD_PORT": str(port)} if port is not None else {}
-    os.execve(sys.executable, [sys.executable, "-m", "service"], environment)  # noqa: S606
+    environment |= {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    # -P: a directory "service" where the user stands is not ours
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "service"], environment)  # noqa: S606
 
 
 @app.command()

@@ -9,8 +9,6 @@ from torch import Tensor
 from detector import LossCurves, Observation
 from detector.stability import NoiseResponse
 
-_NOISE_PREFIX = "noise_"
-
 
 def to_tensors(observation: Observation) -> dict[str, Tensor]:
     """An observation by name, on the CPU."""
@@ -21,14 +19,16 @@ def to_tensors(observation: Observation) -> dict[str, Tensor]:
         "alphas": curves.alphas,
         "losses": curves.losses,
         "margins": curves.margins,
-        "n_rows": torch.tensor(curves.n_rows),
+        "curves_n_rows": torch.tensor(curves.n_rows),
+        "n_rows": torch.tensor(observation.n_rows),
     }
+    if observation.persistence is not None:
+        tensors["persistence"] = observation.persistence
     if observation.noise is not None:
         tensors |= {
             "noise_sigmas": observation.noise.sigmas,
             "noise_agreement": observation.noise.agreement,
             "noise_margins": observation.noise.margins,
-            "noise_n_rows": torch.tensor(observation.noise.n_rows),
         }
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
@@ -41,21 +41,16 @@ def from_tensors(tensors: dict[str, Tensor]) -> Observation:
         alphas=tensors["alphas"],
         losses=tensors["losses"],
         margins=tensors["margins"],
-        n_rows=int(tensors["n_rows"]),
+        n_rows=int(tensors["curves_n_rows"]),
     )
-    if "noise_sigmas" not in tensors:
-        return Observation(curves, None)
-    noise = NoiseResponse(
-        sigmas=tensors["noise_sigmas"],
-        agreement=tensors["noise_agreement"],
-        margins=tensors["noise_margins"],
-        n_rows=int(tensors["noise_n_rows"]),
-    )
-    return Observation(curves, noise)
+    noise = None
+    if "noise_sigmas" in tensors:
+        noise = NoiseResponse(tensors["noise_sigmas"], tensors["noise_agreement"], tensors["noise_margins"])
+    return Observation(curves, noise, tensors.get("persistence"), int(tensors["n_rows"]))
 
 
 def pick(observation: Observation, rows: Tensor) -> Observation:
-    """The observation of some of its images.
+    """The observation of some of its images; what it cost stays what was spent.
 
     Args:
         observation: of n images.
@@ -72,13 +67,19 @@ def pick(observation: Observation, rows: Tensor) -> Observation:
     noise = observation.noise
     if noise is not None:
         noise = replace(noise, agreement=noise.agreement[rows], margins=noise.margins[rows])
-    return Observation(picked, noise)
+    persistence = observation.persistence
+    return replace(
+        observation,
+        curves=picked,
+        noise=noise,
+        persistence=None if persistence is None else persistence[rows],
+    )
 
 
 def join(observations: Sequence[Observation]) -> Observation:
     """Observations of several sets of images, made alike, as one."""
     parts = [to_tensors(observation) for observation in observations]
-    shared = {"alphas", f"{_NOISE_PREFIX}sigmas"}
+    shared = {"alphas", "noise_sigmas"}
     joined: dict[str, Tensor] = {}
     for name, first in parts[0].items():
         if name in shared:

@@ -206,7 +206,7 @@ class Build:
         if name not in self._observed:
             upstream = self.attacked(name).key if name in self.recipe.attacks else self.roles.key
             dtype = str(resolve_dtype(self.recipe.classifier.dtype, self.device))
-            options = (self.recipe.detector.widest(), dtype)
+            options = (self.recipe.detector.observed_options, dtype)
             entry = self._entry("observe", f"observe-{name}", options, [self.templates.key, upstream])
             tensors = self._tensors(
                 entry,

@@ -98,7 +98,14 @@ def write_build(build: Build, evaluation: Evaluation, path: Path) -> str:
         classifier=build.exact_classifier,
         class_names=build.dataset.class_names,
         input_spec=recipe.input_spec,
-        seeds={"recipe": recipe.seed, "folds": recipe.split.seed, "bootstrap": _BOOTSTRAP_SEED},
+        seeds={
+            "recipe": recipe.seed,
+            "data": recipe.data.seed,
+            "folds": recipe.split.seed,
+            "training": recipe.training.seed,
+            "noise": build.fitted.detector.config.noise_seed,
+            "bootstrap": _BOOTSTRAP_SEED,
+        },
         measured=evaluation.to_dict(),
     )
 

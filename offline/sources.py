@@ -62,6 +62,8 @@ class SplitConfig:
                 "n_calibration and n_sources are at least 1, n_extra and n_template_pool at least 0, got "
                 f"{self.n_calibration}, {self.n_sources}, {self.n_extra} and {self.n_template_pool}"
             )
+        if not 0 <= self.seed < 2**32:
+            raise SplitError(f"the seed of the folds is within 0..2**32 - 1, got {self.seed}")
         fractions = (self.validation_fraction, self.test_fraction)
         if min(fractions) <= 0 or sum(fractions) >= 1:
             raise SplitError(

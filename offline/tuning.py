@@ -18,7 +18,6 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler, StandardSca
 from torch import Tensor
 
 from detector import DetectorConfig, ModeguardError, Observation, extract_features
-from detector.calibration import smallest_calibration_set
 from detector.features import FEATURES, families_of
 from detector.neighbors import Metric, Scaling, Weights
 
@@ -43,7 +42,7 @@ class DetectorGrid:
         tolerance: mean AUROC that may be given up for a cheaper detector, in [0, 1].
         target_fpr: rate of natural images that the detector may flag.
         n_logits: logits that "sorted_logits" keeps at the most.
-        noise_sigmas, n_noise_draws: of the noise families.
+        noise_sigmas, n_noise_draws, persistence_gamma, persistence_steps: see `detector.DetectorConfig`.
     """
 
     n_points: tuple[int, ...] = (8,)
@@ -58,6 +57,8 @@ class DetectorGrid:
     n_logits: int = 100
     noise_sigmas: tuple[float, ...] = (0.02, 0.04, 0.08, 0.16)
     n_noise_draws: int = 6
+    persistence_gamma: float = 0.7
+    persistence_steps: int = 6
 
     def __post_init__(self) -> None:
         for name in ("n_points", "n_templates", "features", "n_neighbors", "weights", "metric", "scaling"):
@@ -71,7 +72,8 @@ class DetectorGrid:
         if not 0 <= self.tolerance <= 1:
             raise TuningError(f"tolerance is an AUROC difference in [0, 1], got {self.tolerance}")
         self._check_names()
-        smallest_calibration_set(self.target_fpr)
+        for _ in self.configs():  # each is checked as it is made
+            pass
 
     def _check_names(self) -> None:
         families = {name for combination in self.features for name in combination}
@@ -83,6 +85,25 @@ class DetectorGrid:
         ):
             if unknown := sorted(named - known):
                 raise TuningError(f"{place} has unknown names {unknown}; the known ones are {sorted(known)}")
+
+    @property
+    def observed_options(self) -> dict[str, object]:
+        """All that observations depend on; the other choices only look at them differently."""
+        widest = self.widest()
+        needs = sorted({family.needs for family in families_of(widest)})
+        options: dict[str, object] = {"alphas": widest.alphas, "n_templates": widest.n_templates, "needs": needs}
+        if needs != ["curves"]:
+            options |= {
+                name: getattr(widest, name)
+                for name in (
+                    "noise_sigmas",
+                    "n_noise_draws",
+                    "noise_seed",
+                    "persistence_gamma",
+                    "persistence_steps",
+                )
+            }
+        return options
 
     def configs(self) -> Iterator[DetectorConfig]:
         """Every combination."""
@@ -114,6 +135,8 @@ class DetectorGrid:
             n_logits=self.n_logits,
             noise_sigmas=self.noise_sigmas,
             n_noise_draws=self.n_noise_draws,
+            persistence_gamma=self.persistence_gamma,
+            persistence_steps=self.persistence_steps,
         )
 
 
@@ -123,10 +146,15 @@ def alphas_of(n_points: int) -> tuple[float, ...]:
 
 
 def rows_per_image(config: DetectorConfig) -> int:
-    """Rows that one image costs: itself, the points between the ends of each path, and the noisy copies."""
+    """Rows that one image costs: itself, the points between the ends of each path, and the noisy copies.
+
+    For persistence the most that bracketing takes if its first bracket holds the answer.
+    """
+    needs = {family.needs for family in families_of(config)}
     n_inner = sum(0 < alpha < 1 for alpha in config.alphas)
-    n_noisy = len(config.noise_sigmas) * config.n_noise_draws
-    return 1 + config.n_templates * n_inner + n_noisy * any(family.needs_noise for family in families_of(config))
+    n_noisy = len(config.noise_sigmas) * config.n_noise_draws * ("noise" in needs)
+    n_bracketing = (1 + config.n_noise_draws * (2 + config.persistence_steps)) * ("persistence" in needs)
+    return 1 + config.n_templates * n_inner + n_noisy + n_bracketing
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -95,11 +95,9 @@ def _verdicts(found: Detections, *, with_curves: bool) -> list[Verdict]:
     scores, p_values = found.score.tolist(), found.p_value.tolist()
     verdicts = []
     for i, predicted in enumerate(found.predicted.tolist()):
-        is_abstained = bool(found.is_abstained[i])
-        is_finite = math.isfinite(scores[i]) and math.isfinite(p_values[i])
-        # a comparison with NaN is False: without this a score that is no number would pass as natural
-        reason = NO_TEMPLATE if is_abstained else None if is_finite else NOT_FINITE
-        has_curves = with_curves and not is_abstained
+        has_template = bool(found.has_template[i])
+        reason = None if not found.is_abstained[i] else NOT_FINITE if has_template else NO_TEMPLATE
+        has_curves = with_curves and has_template
         verdicts.append(
             Verdict(
                 predicted=predicted,

@@ -108,8 +108,8 @@ def _stage(in_channels: int, channels: int, stride: int, n_blocks: int) -> nn.Se
 class CifarVgg(nn.Module):
     """VGG-16 for 32×32 images: (convolution, batch norm, ReLU) triples and max-pools in one sequence.
 
-    The ReLUs are `features` 2, 5, 9, 12, 16, 19, 22, 26, 29, 32, 36, 39 and 42. Ten classes and fewer than 100
-    have one linear layer; 100 and more have 512→4096→4096→n with ReLU and dropout.
+    The ReLUs are `features` 2, 5, 9, 12, 16, 19, 22, 26, 29, 32, 36, 39 and 42. Fewer than 100
+    classes take one linear layer, 100 and more 512→4096→4096→n with ReLU and dropout.
 
     Args:
         channels: channels of the input; its height and width must be 32.

@@ -64,10 +64,35 @@ def test_images_of_a_class_without_template_get_no_verdict(classifier: ToyClassi
 def test_cost_is_what_the_classifier_was_called_for(
     classifier: ToyClassifier, templates: ClassTemplates, images: Tensor
 ) -> None:
-    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), features=EVERY_FAMILY, n_noise_draws=3, noise_sigmas=(0.1, 0.2))
-    classifier.n_rows = 0
-    observation = observe(config, classifier, images, templates)
-    assert observation.n_rows == classifier.n_rows == 64 * (1 + 1 + 2 * 3)
+    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_noise_draws=3, noise_sigmas=(0.1, 0.2))
+    for features, expected in (
+        (("loss_curve",), 64 * (1 + 1)),
+        (("loss_curve", "stability", "noise_margin"), 64 * (1 + 1 + 2 * 3)),
+        (EVERY_FAMILY, None),  # bracketing takes as long as it takes
+    ):
+        classifier.n_rows = 0
+        observation = observe(replace(config, features=features), classifier, images, templates)
+        assert observation.n_rows == classifier.n_rows
+        assert expected in (None, observation.n_rows)
+
+
+def test_an_answer_that_is_not_finite_gets_no_verdict(
+    fitted: Detector, classifier: ToyClassifier, images: Tensor
+) -> None:
+    """NaN is at most nothing and at least nothing: without care such an image would pass as either."""
+
+    class Broken(ToyClassifier):
+        def __call__(self, images: Tensor) -> Tensor:
+            logits = super().__call__(images)
+            return logits.masked_fill((images.flatten(1)[:, :1] > 0.8), float("nan"))
+
+    found = detect(fitted, Broken(), images)
+    is_broken = images.flatten(1)[:, 0] > 0.8
+    assert is_broken.any()
+    assert found.is_abstained[is_broken].all()
+    assert found.score[is_broken].isnan().all()
+    assert not found.is_adversarial[found.is_abstained].any()
+    assert found.has_template.all()
 
 
 @pytest.mark.parametrize("family", EVERY_FAMILY)
@@ -113,6 +138,7 @@ def test_too_few_calibration_images_are_refused(
         ({"features": ()}, "families"),
         ({"features": ("barrier", "barrier")}, "different families"),
         ({"noise_sigmas": (0.1, 0.0)}, "noise levels are positive"),
+        ({"persistence_gamma": 1.0}, "persistence_gamma"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:

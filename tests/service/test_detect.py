@@ -93,7 +93,9 @@ async def test_a_score_that_is_no_number_is_no_verdict(make_client, bundle, monk
         losses = found.curves.losses.clone()
         losses[:, :, 1] = math.inf
         curves = dataclasses.replace(found.curves, losses=losses)
-        return dataclasses.replace(found, score=torch.full_like(found.score, math.nan), curves=curves)
+        abstained = torch.ones_like(found.is_abstained)
+        nothing = torch.full_like(found.score, math.nan)
+        return dataclasses.replace(found, score=nothing, p_value=nothing, is_abstained=abstained, curves=curves)
 
     monkeypatch.setattr("service.inference.detect", detect_nothing)
     async with make_client() as client:
