@@ -200,9 +200,13 @@ def run_trials(
     Raises:
         TuningError: if a k is larger than the fit set, or an attack has no pair to validate on.
     """
-    empty = [name for name, pairs in validation.items() if pairs.is_adversarial.unique().numel() < 2]
+    empty = [name for name, pairs in validation.items() if len(np.unique(_labels(pairs))) < 2]
     if empty or not validation:
-        raise TuningError(f"no successful attack in the validation fold of {empty or 'any attack'}; raise n_sources")
+        raise TuningError(
+            f"attacks {', '.join(empty) or '(none)'} left no image of both kinds that can be judged in the validation "
+            "fold: the attack failed there, or the predicted classes have no template; raise n_sources, or give more "
+            "classes templates"
+        )
     extracted: dict[tuple[object, ...], tuple[Array, dict[str, Array]]] = {}
     nearest: dict[tuple[object, ...], tuple[Array, dict[str, tuple[Array, NDArray[np.intp]]]]] = {}
     largest = max(grid.n_neighbors)
@@ -229,8 +233,7 @@ def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
 
 
 def _labels(labelled: LabelledObservation) -> NDArray[np.bool_]:
-    features = labelled.observation.curves.losses
-    labels: NDArray[np.bool_] = labelled.is_adversarial[~features[:, 0, 0].isnan()].numpy()
+    labels: NDArray[np.bool_] = labelled.is_adversarial[labelled.observation.curves.is_covered].numpy()
     return labels
 
 

@@ -1,5 +1,6 @@
 """The targeted attack of the input-space mode-connectivity paper: plain Adam on the pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,12 +39,18 @@ class TargetedAdam:
     learning_rate: float = 0.005
     deviation_weight: float = 0.1
     frequency_weight: float = 1e-8
+    target_classes: tuple[int, ...] = ()
+    """Classes to draw targets from; empty for all."""
 
     def __post_init__(self) -> None:
         check_count("n_steps", self.n_steps)
         check_number("learning_rate", self.learning_rate, above=0, at_most=1)
         check_number("deviation_weight", self.deviation_weight)
         check_number("frequency_weight", self.frequency_weight)
+        for target in self.target_classes:
+            check_count("each of target_classes", target, at_least=0)
+        if len(set(self.target_classes)) != len(self.target_classes) or len(self.target_classes) == 1:
+            raise AttackError(f"target_classes are none or at least two different ones, got {self.target_classes}")
 
     def attack(
         self,
@@ -69,7 +76,8 @@ class TargetedAdam:
         """
         check_attack_inputs(classifier, images, labels)
         if targets is None:
-            targets = other_classes(labels, classifier.n_classes, generator)
+            among = self.target_classes or tuple(range(classifier.n_classes))
+            targets = other_classes(labels, among, generator)
         check_classes("targets", targets, images, classifier.n_classes)
         if bool((targets == labels).any()):
             raise AttackError("a target is another class than the image's label; give other targets or none")
@@ -102,14 +110,19 @@ def roughness(images: Tensor) -> Tensor:
     return down + across
 
 
-def other_classes(labels: Tensor, n_classes: int, generator: torch.Generator | None) -> Tensor:
-    """For each label (n,) a class drawn uniformly from the others.
+def other_classes(labels: Tensor, among: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """For each label (n,) one of the classes `among`, drawn uniformly from those that are not the label.
 
     Raises:
-        AttackError: if there is no other class.
+        AttackError: if there are fewer than two classes.
     """
-    if n_classes < 2:
-        raise AttackError(f"an attack needs a classifier of at least 2 classes, got {n_classes}")
+    if len(among) < 2:
+        raise AttackError(f"an attack needs at least 2 classes to choose a target from, got {len(among)}")
     device = labels.device if generator is None else generator.device
-    shift = torch.randint(1, n_classes, labels.shape, generator=generator, device=device)
-    return (labels + shift.to(labels.device)) % n_classes
+    classes = torch.tensor(among, device=labels.device)
+    is_own = classes[None] == labels[:, None]
+    n_allowed = len(among) - is_own.sum(dim=1)
+    drawn = torch.rand(labels.shape, generator=generator, device=device, dtype=torch.float64).to(labels.device)
+    place = (drawn * n_allowed).long()
+    own = torch.where(is_own.any(dim=1), is_own.int().argmax(dim=1), len(among))
+    return classes[place + (place >= own)]

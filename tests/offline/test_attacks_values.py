@@ -80,7 +80,7 @@ def test_projected_gradient_of_a_linear_loss_ends_in_the_corner(images: Tensor) 
 
 def test_targeted_attack_reaches_the_given_classes(classifier: ToyClassifier, images: Tensor) -> None:
     labels = predicted(classifier, images)
-    targets = other_classes(labels, classifier.n_classes, seeded())
+    targets = other_classes(labels, range(classifier.n_classes), seeded())
     attack = TargetedAdam(n_steps=150, learning_rate=0.02)
     adversarial = attack.attack(classifier, images, labels, targets=targets)
     assert (predicted(classifier, adversarial) == targets).float().mean() > 0.9
@@ -88,7 +88,7 @@ def test_targeted_attack_reaches_the_given_classes(classifier: ToyClassifier, im
 
 def test_targeted_attack_with_a_heavy_deviation_weight_stays_nearer(classifier: ToyClassifier, images: Tensor) -> None:
     labels = predicted(classifier, images)
-    targets = other_classes(labels, classifier.n_classes, seeded())
+    targets = other_classes(labels, range(classifier.n_classes), seeded())
     near, far = (
         TargetedAdam(n_steps=100, deviation_weight=weight).attack(classifier, images, labels, targets=targets)
         for weight in (1e4, 0.0)
@@ -98,7 +98,7 @@ def test_targeted_attack_with_a_heavy_deviation_weight_stays_nearer(classifier: 
 
 def test_targeted_attack_with_a_heavy_frequency_weight_is_smoother(classifier: ToyClassifier, images: Tensor) -> None:
     labels = predicted(classifier, images)
-    targets = other_classes(labels, classifier.n_classes, seeded())
+    targets = other_classes(labels, range(classifier.n_classes), seeded())
     smooth, rough = (
         TargetedAdam(n_steps=60, frequency_weight=weight).attack(classifier, images, labels, targets=targets)
         for weight in (10.0, 0.0)
@@ -120,7 +120,14 @@ def test_roughness_equals_a_loop_over_neighbours(images: Tensor) -> None:
 
 def test_other_classes_are_all_classes_but_the_label() -> None:
     labels = torch.arange(4).repeat(200)
-    drawn = other_classes(labels, 4, seeded())
+    drawn = other_classes(labels, range(4), seeded())
     assert {(int(a), int(b)) for a, b in zip(labels, drawn, strict=True)} == {
         (a, b) for a in range(4) for b in range(4) if a != b
     }
+
+
+def test_targets_are_drawn_evenly_from_the_classes_named_but_the_label() -> None:
+    labels = torch.tensor([5, 7]).repeat_interleave(3000)
+    drawn = other_classes(labels, (2, 5, 9), seeded())
+    shares = [[float((drawn[labels == label] == target).double().mean()) for target in (2, 5, 9)] for label in (5, 7)]
+    torch.testing.assert_close(torch.tensor(shares), torch.tensor([[0.5, 0, 0.5], [1 / 3] * 3]), atol=0.04, rtol=0)
