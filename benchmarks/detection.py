@@ -13,7 +13,7 @@ from benchmarks._record import RESULTS, write_record
 from detector import observe
 from offline.console import Console
 from offline.evaluation import auroc
-from offline.pipeline import Build
+from offline.pipeline import SOURCES, Build
 from offline.recipe import read_recipe
 from offline.results import evaluate, paired_scores, write_build
 from offline.sources import Fold
@@ -31,7 +31,7 @@ def auroc_in(build: Build, dtype: str) -> dict[str, float]:
         for name in build.recipe.attacks:
             attacked, roles = build.attacked(name).value, build.roles.value
             kept = attacked.is_successful & (roles.folds[attacked.source_rows] == Fold.TEST)
-            natural = build.pixels_of("sources")[attacked.source_rows[kept]]
+            natural = build.pixels_of(SOURCES)[attacked.source_rows[kept]]
             pixels = torch.cat([natural, attacked.images[kept]]).to(build.device)
             observation = observe(detector.config, classifier, pixels, detector.templates)
             pairs = LabelledObservation(observation, torch.arange(len(pixels)) >= len(natural))

@@ -17,6 +17,9 @@ from detector.loss_curve import LossCurves
 from detector.neighbors import Neighbours, fit_neighbours
 from detector.templates import ClassTemplates
 
+NO_TEMPLATE, NOT_FINITE = "no_template_for_class", "score_not_finite"
+"""Why nothing can be said of an image; the command line and the server answer with these words."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detector:
@@ -68,6 +71,15 @@ class Detections:
     predicted: Tensor
     curves: LossCurves
     n_rows: int
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """Of each image why nothing can be said, `NO_TEMPLATE` or `NOT_FINITE`; None where there is a verdict."""
+        pairs = zip(self.is_abstained.tolist(), self.has_template.tolist(), strict=True)
+        return [
+            None if not is_abstained else NOT_FINITE if has_template else NO_TEMPLATE
+            for is_abstained, has_template in pairs
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

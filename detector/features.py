@@ -142,8 +142,9 @@ def observe(
     counted = CountingClassifier(classifier)
     used = templates.first(config.n_templates)
     curves = loss_curves(counted, images, used, config.alphas, rows_per_call=rows_per_call)
-    draws = gaussian_draws(classifier.input_shape, config.n_noise_draws, config.noise_seed).to(images)
     noise = sigmas = None
+    if needs & {"noise", "persistence"}:
+        draws = gaussian_draws(classifier.input_shape, config.n_noise_draws, config.noise_seed).to(images)
     if "noise" in needs:
         noise = noise_response(
             counted, images, curves.predicted, draws, config.noise_sigmas, rows_per_call=rows_per_call

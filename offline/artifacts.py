@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -169,7 +168,7 @@ class ArtifactEntry:
         return artifact
 
     def shards(self, n_shards: int) -> "Shards":
-        """The parts of a long step, kept until `write` or `Shards.finish` replaces them by the whole."""
+        """The parts of a long step, kept until `write` replaces them by the whole."""
         entries = tuple(
             ArtifactEntry(
                 path=self._work_directory() / f"{k + 1}-of-{n_shards}",
@@ -179,7 +178,7 @@ class ArtifactEntry:
             )
             for k in range(n_shards)
         )
-        return Shards(whole=self, parts=entries)
+        return Shards(entries)
 
     def _work_directory(self) -> Path:
         return self.path.with_name(f"{self.path.name}.work")
@@ -202,7 +201,6 @@ class Shards:
     `for k in shards.missing(): shards.write_shard(k, tensors)` resumes where an interrupted run stopped.
     """
 
-    whole: ArtifactEntry
     parts: tuple[ArtifactEntry, ...]
 
     def missing(self) -> list[int]:
@@ -213,27 +211,9 @@ class Shards:
         """Shard `index`, counted from 0; raises DamagedArtifactError if it is absent or damaged."""
         return self.parts[index].read()
 
-    def write_shard(
-        self, index: int, tensors: Mapping[str, Tensor], info: Mapping[str, object] | None = None
-    ) -> Artifact:
+    def write_shard(self, index: int, tensors: Mapping[str, Tensor]) -> Artifact:
         """Keep shard `index`, counted from 0; raises ArtifactError as `ArtifactEntry.write` does."""
-        return self.parts[index].write(tensors, info or {})
-
-    def finish(self, info: Mapping[str, object] | None = None) -> Artifact:
-        """Join all shards along the rows, put the whole in its place, and drop the shards.
-
-        Args:
-            info: what to keep beside the tensors; the shards' own is kept under "shards", in order.
-
-        Raises:
-            ArtifactError: if a shard is missing or the shards hold different tensors.
-        """
-        shards = [self.read_shard(k) for k in range(len(self.parts))]
-        names = {frozenset(shard.tensors) for shard in shards}
-        if len(names) != 1:
-            raise ArtifactError(f"the shards of {self.whole.path} hold different tensors: {sorted(map(sorted, names))}")
-        joined = {name: torch.cat([shard.tensors[name] for shard in shards]) for name in shards[0].tensors}
-        return self.whole.write(joined, {**(info or {}), "shards": [shard.info for shard in shards]})
+        return self.parts[index].write(tensors, {})
 
 
 def _write(

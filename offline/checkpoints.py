@@ -4,7 +4,6 @@ A checkpoint is written beside its place and renamed, so an interrupted write le
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from detector.errors import ModeguardError
+from templates_store.atomic import write_file_atomically
 
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]
 
@@ -55,21 +55,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
         {_KEY: json.dumps(description)},
     )
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_file_atomically(path, content)
     except OSError as error:
         raise TrainingError(
             f"the checkpoint {path} cannot be written ({error}); the last whole one is kept: make room or choose "
             "another place, and start again to go on from it"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None:

@@ -26,7 +26,9 @@ from offline.recipe import RecipeError, read_recipe
 from offline.report import write_report
 from offline.results import evaluate, write_build
 from offline.results_table import evaluation_table
+from templates_store.atomic import write_file_atomically
 from templates_store.bundle import read_bundle
+from templates_store.classifiers import resolve_device
 
 app = typer.Typer(
     help="Tell adversarial images from natural ones by input-space mode connectivity.",
@@ -246,22 +248,6 @@ def demo(artifacts: ArtifactsOption = ARTIFACTS) -> None:
         run_demo(artifacts, console)
 
 
-def resolve_device(device: str) -> str:
-    """The device meant by "auto", or the one that was named.
-
-    Raises:
-        ModeguardError: if there is no such device here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModeguardError(f"device {device!r} cannot be used here ({reason}); use auto, cpu or cuda[:N]") from None
-    return device
-
-
 def _verdict_row(verdict: FileVerdict) -> list[object]:
     words = {True: "adversarial", False: "natural", None: f"no verdict: {verdict.reason}"}
     figures = [f"{value:.4f}" if value is not None else "-" for value in (verdict.score, verdict.p_value)]
@@ -270,12 +256,9 @@ def _verdict_row(verdict: FileVerdict) -> list[object]:
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_file_atomically(path, text.encode())
     except OSError as error:
-        raise ModeguardError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+        raise ModeguardError(f"cannot write {path}: {error.strerror or error}; choose another --output") from error
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 
 import rich.console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -153,7 +153,7 @@ class _Drawn:
     """Progress as a bar."""
 
     bar: Bar
-    task: "rich.progress.TaskID"
+    task: TaskID
 
     def advance(self, n: float = 1) -> None:
         self.bar.advance(self.task, n)

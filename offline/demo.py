@@ -130,7 +130,7 @@ def ask(url: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:
 def _one_thread() -> Iterator[None]:
     """Compute on one CPU thread: for images as small as these, threads wait for each other more than they work.
 
-    On a busy machine two were seven times slower than one. The result does not depend on the number of cores then.
+    Nor does the result then depend on the number of cores.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)

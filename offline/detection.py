@@ -10,8 +10,6 @@ from detector import detect, to_pixels
 from templates_store.bundle import Bundle
 from templates_store.images import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 
-NO_TEMPLATE, NOT_FINITE = "no_template_for_class", "score_not_finite"
-
 
 @dataclass(frozen=True, slots=True)
 class FileVerdict:
@@ -62,14 +60,14 @@ def _verdict(bundle: Bundle, file: Path, image: torch.Tensor, with_curves: bool)
     templates = bundle.detector.templates
     pixels = to_pixels(image)[None].to(templates.images.device)
     found = detect(bundle.detector, bundle.classifier, pixels)
-    is_abstained, has_template = bool(found.is_abstained[0]), bool(found.has_template[0])
+    is_abstained = bool(found.is_abstained[0])
     return FileVerdict(
         file=str(file),
         predicted=bundle.manifest.class_names[int(found.predicted[0])],
         score=None if is_abstained else float(found.score[0]),
         p_value=None if is_abstained else float(found.p_value[0]),
         is_adversarial=None if is_abstained else bool(found.is_adversarial[0]),
-        reason=None if not is_abstained else NOT_FINITE if has_template else NO_TEMPLATE,
+        reason=found.reasons[0],
         alphas=found.curves.alphas.tolist() if with_curves and not is_abstained else None,
         losses=found.curves.losses[0].tolist() if with_curves and not is_abstained else None,
     )

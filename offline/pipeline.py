@@ -87,7 +87,7 @@ class Build:
         device: what the classifier runs on.
     """
 
-    def __init__(self, recipe: Recipe, artifacts: Path, console: Console, device: str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, artifacts: Path, console: Console, device: str | torch.device = "cpu") -> None:
         self.recipe = recipe
         self.console = console
         self.device = torch.device(device)

@@ -4,9 +4,7 @@ The file asks for nothing outside itself. Names of classes and recipes are a use
 """
 
 import inspect
-import os
 import platform
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -26,7 +24,6 @@ from offline.report_cases import (
     Case,
     Judged,
     cases_of,
-    flagged_share,
     pooled_pairs,
     scores_of,
     spread_of,
@@ -43,9 +40,10 @@ from offline.report_pictures import (
     scores_picture,
     spread_picture,
 )
-from offline.results import Evaluation, paired_scores
+from offline.results import Evaluation, flagged_share, paired_scores
 from offline.sources import Fold
 from offline.tuning import Trial
+from templates_store.atomic import write_file_atomically
 
 __all__ = ["ReportError", "write_report"]
 
@@ -91,7 +89,14 @@ def write_report(build: Build, evaluation: Evaluation, path: Path, *, digest: st
         ReportError: if the disk refuses (full, read-only); an existing report is then left as it was.
     """
     with build.console.step("writing the report"):
-        _write_atomically(path, _render(build, evaluation, digest))
+        content = _render(build, evaluation, digest).encode()
+        try:
+            write_file_atomically(path, content)
+        except OSError as error:
+            raise ReportError(
+                f"report {path} was not written: {error.strerror or error}; what was there before is untouched. Make "
+                "room, or choose another artefact directory"
+            ) from error
 
 
 def _render(build: Build, evaluation: Evaluation, digest: str | None) -> str:
@@ -224,7 +229,7 @@ def _example(case: Case, class_names: tuple[str, ...]) -> _Example:
 
 def _judged_image(judged: Judged, kind: str, class_names: tuple[str, ...]) -> _Image:
     name = class_names[judged.predicted]
-    verdicts = {True: "flagged as adversarial", False: "passed as natural", None: "no verdict: no template"}
+    verdicts = {True: "flagged as adversarial", False: "passed as natural", None: "no verdict"}
     figures = (
         (f"score {judged.score:.3f}", f"p-value {judged.p_value:.3f}") if judged.is_adversarial is not None else ()
     )
@@ -249,23 +254,3 @@ def _version(library: str) -> str:
     with suppress(ModuleNotFoundError):
         return version(library)
     return "not installed"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with new.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)  # after success the name is gone already
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ReportError(
-            f"report {path} was not written: {reason}; what was there before is untouched. Make room, or choose "
-            "another artefact directory"
-        ) from error

@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector import Detector, conformal_p_values, detect, loss_curves
+from detector import Detector, detect, loss_curves
 from offline import observations
 from offline.evaluation import PairedScores
 from offline.pipeline import SOURCES, Build
 from offline.report_pictures import Spread
 from offline.results import paired_scores
 from offline.sources import Fold
-from offline.tuning import LabelledObservation
+from offline.tuning import LabelledObservation, alphas_of
 
-__all__ = ["Case", "Judged", "cases_of", "flagged_share", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
+__all__ = ["Case", "Judged", "cases_of", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
 
 Array = NDArray[np.float64]
 
@@ -144,17 +144,10 @@ def threshold_of(detector: Detector) -> float:
     return float(detector.calibration_scores[min(rank, m) - 1])
 
 
-def flagged_share(detector: Detector, scores: NDArray[np.float64]) -> float:
-    """Fraction of scores (n,) that the calibrated threshold flags."""
-    p_values = conformal_p_values(torch.from_numpy(scores), detector.calibration_scores)
-    return float((p_values <= detector.config.target_fpr).double().mean())
-
-
 def _judge(build: Build, images: Tensor) -> list[Judged]:
     detector, classifier = build.fitted.detector.to(build.device), build.classifier
     config = detector.config
-    drawn = {round(index / (_N_DRAWN_POINTS - 1), 9) for index in range(_N_DRAWN_POINTS)}
-    alphas = sorted(drawn | set(config.alphas))
+    alphas = sorted({*alphas_of(_N_DRAWN_POINTS), *config.alphas})
     pixels = images.to(build.device)
     with torch.inference_mode():
         found = detect(detector, classifier, pixels)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from detector import Detector, Observation, conformal_p_values, extract_features
-from offline.evaluation import AttackResult, PairedScores, measure
+from offline.evaluation import AttackResult, PairedScores, Scores, measure
 from offline.pipeline import CALIBRATION, Build
 from offline.sources import Fold
 from offline.tuning import LabelledObservation, Trial
@@ -79,6 +79,12 @@ def paired_scores(detector: Detector, pairs: LabelledObservation) -> PairedScore
     )
 
 
+def flagged_share(detector: Detector, scores: Scores) -> float:
+    """Fraction of scores (n,) that the calibrated threshold flags."""
+    p_values = conformal_p_values(torch.from_numpy(scores), detector.calibration_scores)
+    return float((p_values <= detector.config.target_fpr).double().mean())
+
+
 def write_build(build: Build, evaluation: Evaluation, path: Path) -> str:
     """Write the bundle of a build.
 
@@ -135,16 +141,11 @@ def _attack_result(build: Build, name: str) -> AttackResult:
         n_succeeded=int(attacked.is_successful.sum()),
         median_norm=float(attacked.distances[attacked.is_successful].median()),
         n_test_pairs=len(pairs.is_adversarial) // 2,
-        flagged=_flagged(detector, scored.adversarial),
-        flagged_natural=_flagged(detector, scored.natural),
+        flagged=flagged_share(detector, scored.adversarial),
+        flagged_natural=flagged_share(detector, scored.natural),
         n_abstained=len(pairs.is_adversarial) - len(scored.natural) - len(scored.adversarial),
         **intervals,
     )
-
-
-def _flagged(detector: Detector, scores: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    p_values = conformal_p_values(torch.from_numpy(scores), detector.calibration_scores)
-    return float((p_values <= detector.config.target_fpr).double().mean())
 
 
 def _natural_accuracy(build: Build) -> float:

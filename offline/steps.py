@@ -3,7 +3,6 @@
 Steps that run for long keep every part as soon as it is done, so that an interrupted run goes on with the next part.
 """
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -16,8 +15,9 @@ from offline.attacks import run_attack
 from offline.console import Console
 from offline.dataset_records import ImageDataset, LabelledImages
 from offline.recipe_sections import AttackPlan, TemplateConfig
+from offline.seeds import seed_of
 from offline.sources import SplitConfig, deal_roles
-from offline.training import EpochRecord, TrainingConfig, train_classifier
+from offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, save_weights
 from templates_store.selection import choose_templates
 
@@ -33,7 +33,11 @@ def train_weights(
     console: Console,
     device: torch.device,
 ) -> None:
-    """Train a classifier, or go on where an earlier training stopped, and write its weights to `path`."""
+    """Train a classifier, or go on where an earlier training stopped, and write its weights to `path`.
+
+    Raises:
+        TrainingError: see `train_classifier`; also if the weights cannot be written.
+    """
 
     def tell(epoch: EpochRecord) -> None:
         console.note(
@@ -52,7 +56,13 @@ def train_weights(
             on_epoch=tell,
             on_images=progress.advance,
         )
-    save_weights(result.classifier, path)
+    try:
+        save_weights(result.classifier, path)
+    except OSError as error:
+        raise TrainingError(
+            f"the weights {path} cannot be written ({error.strerror or error}); the training is kept: make room, and "
+            "run the same command again"
+        ) from error
 
 
 def pick_templates(
@@ -135,7 +145,7 @@ def attack_images(
                     to_pixels(images[rows]).to(device),
                     labels[rows].to(device),
                     rows_per_call=plan.batch_size,
-                    generator=torch.Generator(device).manual_seed(_number_of(f"{seed}/{number}")),
+                    generator=torch.Generator(device).manual_seed(seed_of(f"{seed}/{number}")),
                 )
                 kept = {
                     "images": result.images,
@@ -172,8 +182,3 @@ def observe_images(
             progress.advance(len(images))
     kept = [observations.from_tensors(shards.read_shard(number).tensors) for number in range(len(parts))]
     return observations.to_tensors(observations.join(kept))
-
-
-def _number_of(text: str) -> int:
-    """A seed that a generator takes, from a text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

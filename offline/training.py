@@ -24,6 +24,7 @@ from detector.pixels import to_pixels
 from offline.augmentation import augment
 from offline.checkpoints import Checkpoint, TrainingError, read_checkpoint, write_checkpoint
 from offline.dataset_records import LabelledImages
+from offline.seeds import seed_of
 from offline.training_config import SCHEDULES, TrainingConfig, learning_rate_at
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, resolve_dtype
 
@@ -163,7 +164,7 @@ class _Run:
         return EpochRecord(epoch, rate, loss, accuracy, time.perf_counter() - start)
 
     def _learn(self, epoch: int, on_images: Callable[[int], object]) -> float:
-        generator = torch.Generator(self.device).manual_seed(_seed(self.config.seed, epoch))
+        generator = torch.Generator(self.device).manual_seed(seed_of(f"{self.config.seed}/{epoch}"))
         order = torch.randperm(len(self.train), generator=generator, device=self.device)
         batches = order.tensor_split(math.ceil(len(order) / self.config.batch_size))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -232,16 +233,11 @@ class _Run:
             ) from error
 
 
-def _seed(seed: int, epoch: int) -> int:
-    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
 @contextmanager
 def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
     """Torch's global generators seeded for a while, and afterwards as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(_seed(seed, epoch))
+        torch.manual_seed(seed_of(f"{seed}/{epoch}"))
         yield
 
 

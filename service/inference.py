@@ -8,19 +8,12 @@ import torch
 from torch import Tensor
 
 from detector import Detections, detect, to_pixels
-from detector.errors import ModeguardError
 from service.settings import Settings
 from templates_store.bundle import Bundle, read_bundle
-
-NO_TEMPLATE = "no_template_for_class"
-NOT_FINITE = "score_not_finite"
+from templates_store.classifiers import resolve_device
 
 # (n_templates, n_points); None where the classifier's answer is not finite, as JSON has no word for that
 Curves = list[list[float | None]]
-
-
-class DeviceError(ModeguardError):
-    """A device that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +49,10 @@ def load_bundle(settings: Settings) -> Bundle:
         torch.set_num_threads(settings.torch_threads)
     return read_bundle(
         settings.bundle,
-        device=_device(settings.device),
+        device=resolve_device(settings.device),
         dtype=settings.dtype,
         allowed_factories=settings.allowed_factories,
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one error for this
-        reason = str(error).partition("\n")[0]
-        raise DeviceError(
-            f'a device of this machine was expected, got {name!r} ({reason}); use "auto" or "cpu"'
-        ) from error
-    return device
 
 
 @torch.inference_mode()
@@ -94,10 +73,8 @@ def judge(bundle: Bundle, images: Sequence[Tensor], *, rows_per_call: int, with_
 def _verdicts(found: Detections, *, with_curves: bool) -> list[Verdict]:
     scores, p_values = found.score.tolist(), found.p_value.tolist()
     verdicts = []
-    for i, predicted in enumerate(found.predicted.tolist()):
-        has_template = bool(found.has_template[i])
-        reason = None if not found.is_abstained[i] else NOT_FINITE if has_template else NO_TEMPLATE
-        has_curves = with_curves and has_template
+    for i, (predicted, reason) in enumerate(zip(found.predicted.tolist(), found.reasons, strict=True)):
+        has_curves = with_curves and bool(found.has_template[i])
         verdicts.append(
             Verdict(
                 predicted=predicted,

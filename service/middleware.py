@@ -1,5 +1,6 @@
 """Around every request: an id, one log line, and an answer even when the code below has a fault."""
 
+import logging
 import time
 import uuid
 from http import HTTPStatus
@@ -62,5 +63,5 @@ class RequestEnvelope:
 
 
 def _level_of(status: int) -> int:
-    """Logging level: 40 (error) for our own failures, 20 (info) for everything else."""
-    return 40 if status == HTTPStatus.INTERNAL_SERVER_ERROR else 20
+    """Error is for our own failures only, whatever clients do wrong."""
+    return logging.ERROR if status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO

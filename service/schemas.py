@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
+from detector.detector import NO_TEMPLATE, NOT_FINITE
+
 Curve = Annotated[
     list[list[FiniteFloat | None]],
     Field(description="one list a template, one number a point; null where the classifier's answer is not finite"),
@@ -46,8 +48,8 @@ class ImageVerdict(BaseModel):
         description="whether the p-value is at most the target FPR; null if abstained, which is not the same as false"
     )
     reason: str | None = Field(
-        description='why the detector abstained, or null: "no_template_for_class" (it knows no template of the '
-        'predicted class) or "score_not_finite" (the classifier\'s answer is not finite)'
+        description=f'why the detector abstained, or null: "{NO_TEMPLATE}" (it knows no template of the predicted '
+        f'class) or "{NOT_FINITE}" (the classifier\'s answer is not finite)'
     )
     curve: LossCurve | None = Field(description="null unless asked for with `curve=true`, or if there is no template")
 

@@ -1,4 +1,4 @@
-"""Directories that appear complete or not at all: written beside their place, synced, renamed into it.
+"""Files and directories that appear complete or not at all: written beside their place, synced, renamed into it.
 
 Readers never see half a bundle. A failure (full disk, Ctrl-C, any exception) leaves what was there before.
 """
@@ -13,11 +13,35 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["sweep_leftovers", "write_directory_atomically"]
+__all__ = ["sweep_leftovers", "write_directory_atomically", "write_file_atomically"]
 
 _NEW, _OLD = ".new-", ".old-"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # another writer put its directory there between our two renames
 _ATTEMPTS = 100
+
+
+def write_file_atomically(path: Path, content: bytes) -> None:
+    """Put a file at `path`; a file or symbolic link that is there already is replaced.
+
+    On any exception, `KeyboardInterrupt` included, what was there before is kept and nothing is left beside it.
+
+    Args:
+        path: where the file shall be; missing parents are made.
+        content: all of it.
+
+    Raises:
+        OSError: whatever the file system refused, for example a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with new.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)  # after success the name is gone already
 
 
 @contextmanager

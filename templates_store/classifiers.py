@@ -4,7 +4,6 @@ Weights are safetensors, or a `torch.export` program that has been screened (`te
 is unpickled, and no code is imported that the caller has not allowed by name.
 """
 
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from detector.errors import ModeguardError
 from templates_store.architectures import ARCHITECTURES, LIBRARIES, build_network
+from templates_store.atomic import write_file_atomically
 from templates_store.classifier_checks import check_classifier, check_pixel_scale
 from templates_store.classifier_spec import EXPORT, ClassifierError, ClassifierSpec
 from templates_store.exported import ExportedNetwork, load_exported
@@ -23,11 +24,13 @@ __all__ = [
     "ARCHITECTURES",
     "ClassifierError",
     "ClassifierSpec",
+    "DeviceError",
     "NetworkClassifier",
     "build_classifier",
     "check_classifier",
     "check_pixel_scale",
     "load_classifier",
+    "resolve_device",
     "resolve_dtype",
     "save_weights",
 ]
@@ -35,6 +38,10 @@ __all__ = [
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _SHOWN_KEYS = 3
+
+
+class DeviceError(ModeguardError, ValueError):
+    """A device that this machine does not have."""
 
 
 class NetworkClassifier(nn.Module):
@@ -146,15 +153,32 @@ def save_weights(classifier: NetworkClassifier, path: Path) -> None:
     """Write what `load_classifier` reads, complete or not at all, in the precision it was loaded with.
 
     An exported program is written as it came; the weights of any other network as safetensors.
+
+    Raises:
+        OSError: whatever the file system refused, for example a full disk.
     """
     network = classifier.network
     content = network.program if isinstance(network, ExportedNetwork) else to_safetensors(classifier.weights())
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write_file_atomically(path, content)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that is named; for "auto" the GPU where there is one, else the CPU.
+
+    Raises:
+        DeviceError: if there is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one error for this
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"a device of this machine was expected, got {device!r} ({reason}); use auto, cpu or cuda[:N]"
+        ) from error
+    return found
 
 
 def resolve_dtype(dtype: str, device: str | torch.device = "cpu") -> torch.dtype:

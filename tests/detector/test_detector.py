@@ -18,6 +18,7 @@ from detector import (
     fit_detector,
     observe,
 )
+from detector.detector import NO_TEMPLATE, NOT_FINITE
 from tests.conftest import ToyClassifier, toy_templates
 
 EVERY_FAMILY = tuple(FEATURES)
@@ -59,6 +60,7 @@ def test_images_of_a_class_without_template_get_no_verdict(classifier: ToyClassi
     assert found.p_value[found.is_abstained].isnan().all()
     assert not found.is_adversarial[found.is_abstained].any()
     assert not found.score[~found.is_abstained].isnan().any()
+    assert found.reasons == [NO_TEMPLATE if label >= 2 else None for label in found.predicted.tolist()]
 
 
 def test_cost_is_what_the_classifier_was_called_for(
@@ -93,6 +95,7 @@ def test_an_answer_that_is_not_finite_gets_no_verdict(
     assert found.score[is_broken].isnan().all()
     assert not found.is_adversarial[found.is_abstained].any()
     assert found.has_template.all()
+    assert found.reasons == [NOT_FINITE if is_abstained else None for is_abstained in found.is_abstained.tolist()]
 
 
 @pytest.mark.parametrize("family", EVERY_FAMILY)

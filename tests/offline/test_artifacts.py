@@ -35,16 +35,6 @@ class Options:
 
 
 @pytest.fixture
-def warnings_said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, warnings_said: list[str]) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts" / "digits", warn=warnings_said.append)
-
-
-@pytest.fixture
 def entry(store: ArtifactStore) -> ArtifactEntry:
     return store.entry("attack", KEY)
 

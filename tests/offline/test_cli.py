@@ -59,7 +59,10 @@ REFUSED = {
     "wrong value": (("fit", "digits", "--set", "attacks.pgd.epsilon=3"), "epsilon"),
     "no data": (("templates", "cifar10-resnet20", "--data", "nowhere", "--weights", "."), "no file at"),
     "no such attack": (("attack", "digits", "--only", "cww"), "the recipe has no attack cww; it has fgsm"),
-    "no such device": (("attack", "digits", "--device", "cuda:77"), "device 'cuda:77' cannot be used here"),
+    "no such device": (
+        ("attack", "digits", "--device", "cuda:77"),
+        "a device of this machine was expected, got 'cuda:77'",
+    ),
     "no bundle": (("detect", "a.png", "--bundle", "nowhere"), "nowhere is not a bundle"),
 }
 

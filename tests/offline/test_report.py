@@ -19,9 +19,9 @@ from offline import report as report_module
 from offline.console import Console
 from offline.pipeline import Build
 from offline.report import ReportError, write_report
-from offline.report_cases import cases_of, flagged_share, pooled_pairs, scores_of, spread_of, threshold_of
+from offline.report_cases import cases_of, pooled_pairs, scores_of, spread_of, threshold_of
 from offline.report_pictures import difference_uri, png_of, png_uri
-from offline.results import evaluate, paired_scores
+from offline.results import evaluate, flagged_share, paired_scores
 from offline.results_table import evaluation_table
 from tests.offline.toy_build import toy_recipe
 

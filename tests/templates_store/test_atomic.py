@@ -1,4 +1,4 @@
-"""A directory is written whole or not at all, whatever happens in the middle."""
+"""A file or directory is written whole or not at all, whatever happens in the middle."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from templates_store.atomic import sweep_leftovers, write_directory_atomically
+from templates_store.atomic import sweep_leftovers, write_directory_atomically, write_file_atomically
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -189,3 +189,37 @@ def test_permissions_follow_the_umask_even_where_a_library_writes_private_files(
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "bundle" / "private.json").stat().st_mode) == 0o644
+
+
+# --- single files
+
+
+def test_a_file_gets_its_content_and_its_missing_parents_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "report.html"
+    for content in (b"first", b"second"):
+        write_file_atomically(path, content)
+        assert path.read_bytes() == content
+        assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
+    write_file_atomically(tmp_path / "ours", b"")
+    (tmp_path / "theirs").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(b"old")
+
+    def fails(_descriptor: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(type(failure)):
+        write_file_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

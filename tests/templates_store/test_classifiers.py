@@ -12,7 +12,9 @@ from templates_store.classifiers import (
     ARCHITECTURES,
     ClassifierError,
     ClassifierSpec,
+    DeviceError,
     build_classifier,
+    resolve_device,
 )
 
 HERE = __name__
@@ -193,3 +195,19 @@ def test_a_factory_that_makes_no_network_is_refused(name, message):
     spec = dataclasses.replace(LINEAR, architecture=name)
     with pytest.raises(ClassifierError, match=message):
         build_classifier(spec, allowed_factories=[name])
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_the_automatic_device_is_the_gpu_where_there_is_one(monkeypatch, has_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert resolve_device("auto") == torch.device(expected)
+
+
+def test_a_device_that_is_there_is_taken_as_it_is_named():
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", ""])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(DeviceError, match=re.escape(f"expected, got {device!r} (")):
+        resolve_device(device)

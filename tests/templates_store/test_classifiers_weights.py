@@ -159,11 +159,10 @@ def test_the_counter_of_batch_norm_may_be_absent(tmp_path):
 def test_a_failed_save_leaves_the_old_file(digits_weights, monkeypatch):
     before = digits_weights.read_bytes()
 
-    def full_disk(self, content):
-        self.touch()
+    def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_weights(build_classifier(DIGITS), digits_weights)
     monkeypatch.undo()

@@ -1,0 +1,209 @@
+"""Tables for the documents, made from the JSON in results/: `python -m benchmarks.tables`.
+
+Fills the part of README.md between its result markers and writes docs/benchmarks.md; figures are never typed by hand.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+START, END = "<!-- results:start -->", "<!-- results:end -->"
+HEADER = "# Benchmarks\n\nMade by `python -m benchmarks.tables` from `benchmarks/results/*.json`; do not edit.\n"
+
+Record = dict[str, Any]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def interval(entry: Record) -> str:
+    """A rate in per cent with its interval."""
+    return f"{100 * entry['value']:.1f} ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
+
+
+def origin(record: Record) -> str:
+    """Who made a result, and where."""
+    machine = record["machine"]
+    return (
+        f"`{record['command']}`, commit {record['commit'][:12]}{'+changes' if '+' in record['commit'] else ''}, "
+        f"{machine['cpu']}, {machine['n_threads']} of {machine['n_cores']} cores, {machine['device']}, "
+        f"torch {machine['libraries']['torch']}."
+    )
+
+
+def detection(record: Record) -> str:
+    """How well one recipe detects."""
+    evaluation, chosen = record["evaluation"], record["evaluation"]["chosen"]
+    config = chosen["config"]
+    rows = [
+        [
+            result["attack"],
+            f"{result['n_succeeded']} / {result['n_attacked']}",
+            result["n_test_pairs"],
+            interval(result["balanced_accuracy"]),
+            interval(result["auroc"]),
+            interval(result["tpr_at_5_fpr"]),
+            f"{100 * result['flagged']:.1f}",
+            f"{100 * result['flagged_natural']:.1f}",
+        ]
+        for result in evaluation["attacks"]
+    ]
+    columns = [
+        "attack",
+        "succeeded",
+        "test pairs",
+        "accuracy %",
+        "AUROC %",
+        "TPR at 5 % FPR",
+        "flagged %",
+        "natural flagged %",
+    ]
+    return "\n".join(
+        [
+            f"### {record['recipe']}\n",
+            table(columns, rows),
+            "",
+            f"One detector for all attacks, {chosen['rows']} rows an image: {', '.join(config['features'])}; "
+            f"{len(config['alphas'])} points, {config['n_templates']} templates; k = {config['n_neighbors']}, "
+            f"{config['weights']} weights, {config['metric']} metric, {config['scaling']} scaling; the best of "
+            f"{evaluation['n_trials']} on the validation fold. {evaluation['n_fit_natural']} natural and "
+            f"{evaluation['n_fit_adversarial']} adversarial references, {evaluation['n_calibration']} calibration "
+            f"images as they come (the classifier gets {100 * evaluation['natural_accuracy']:.1f} % right). "
+            f"Attacks: {'; '.join(record['attacks'].values())}. Intervals: 95 %, bootstrap over test images.",
+            "",
+            origin(record),
+        ]
+    )
+
+
+def dtypes(record: Record) -> str:
+    """What bfloat16 changes."""
+    by_dtype = record["auroc_by_dtype"]
+    rows = [
+        [
+            name,
+            f"{100 * exact:.2f}",
+            f"{100 * by_dtype['bfloat16'][name]:.2f}",
+            f"{100 * (by_dtype['bfloat16'][name] - exact):+.2f}",
+        ]
+        for name, exact in by_dtype["float32"].items()
+    ]
+    columns = ["attack", "float32 AUROC %", "bfloat16 AUROC %", "difference"]
+    return f"### {record['recipe']} in float32 and in bfloat16\n\n{table(columns, rows)}\n\n{origin(record)}"
+
+
+def curve_speed(record: Record) -> str:
+    """Loss curves beside the bare classifier."""
+    rows = [
+        [
+            entry["classifier"],
+            entry["dtype"],
+            entry["n_points"],
+            f"{entry['ratio_median']:.3f} ({entry['ratio_min']:.3f}–{entry['ratio_max']:.3f})",
+            f"{entry['rows_per_s_curves']:.0f}",
+        ]
+        for entry in record["curves"]
+    ]
+    columns = ["classifier", "type", "points", "rows/s over the bare classifier's", "rows/s"]
+    return (
+        f"### Loss curves\n\n{table(columns, rows)}\n\nMedian and range of {record['rounds']} rounds. {origin(record)}"
+    )
+
+
+def attack_speed(record: Record) -> str:
+    """Attacks beside foolbox's."""
+    rows = [
+        [
+            entry["attack"],
+            entry["n_images"],
+            f"{entry['ratio_median']:.3f} ({entry['ratio_min']:.3f}–{entry['ratio_max']:.3f})",
+            f"{100 * entry['ours']['success_rate']:.1f} / {100 * entry['foolbox']['success_rate']:.1f}",
+            f"{entry['ours']['median_distance']:.4f} / {entry['foolbox']['median_distance']:.4f}",
+        ]
+        for entry in record["attacks"]
+    ]
+    columns = ["attack", "images", "time over foolbox's", "success %, ours / foolbox", "median size, ours / foolbox"]
+    return f"### Attacks, {record['classifier']}\n\n{table(columns, rows)}\n\n{origin(record)}"
+
+
+def memory(record: Record) -> str:
+    """Peak memory of detect."""
+    return (
+        f"### Memory of `detect`\n\n{record['n_images']} images, {record['n_points']} points, {record['n_templates']} "
+        f"templates ({record['n_rows']} rows, {record['classifier']}, {record['dtype']}): peak "
+        f"{record['peak_above_loaded_mib']:.0f} MiB above the loaded classifier, {record['images_mib']:.0f} MiB of "
+        f"them the images. {origin(record)}"
+    )
+
+
+SECTIONS: dict[str, Callable[[Record], str]] = {
+    "detection_*.json": detection,
+    "attack_speed*.json": attack_speed,
+    "loss_curve_speed*.json": curve_speed,
+    "detect_memory*.json": memory,
+}
+
+
+def sections(results: Path) -> Iterator[str]:
+    """Every section that there is a result for."""
+    for pattern, make in SECTIONS.items():
+        for path in sorted(results.glob(pattern)):
+            yield make(json.loads(path.read_text()))
+    for path in sorted(results.glob("detection_*.json")):
+        yield dtypes(json.loads(path.read_text()))
+
+
+def readme_part(results: Path) -> str:
+    """The short table of the README: AUROC and TPR at 5 % FPR by recipe and attack."""
+    records = [json.loads(path.read_text()) for path in sorted(results.glob("detection_*.json"))]
+    if not records:
+        return "No results yet; `make bench` makes them."
+    attacks = [result["attack"] for result in records[0]["evaluation"]["attacks"]]
+    rows = [
+        [
+            record["recipe"],
+            *(
+                f"{100 * result['auroc']['value']:.1f} / {100 * result['tpr_at_5_fpr']['value']:.0f}"
+                for result in record["evaluation"]["attacks"]
+            ),
+        ]
+        for record in records
+    ]
+    return (
+        f"AUROC / TPR at 5 % FPR on the test fold, %:\n\n{table(['recipe', *attacks], rows)}\n\n"
+        "Intervals, accuracies, cost and speed are in [docs/benchmarks.md](docs/benchmarks.md)."
+    )
+
+
+def main() -> None:
+    """Write the tables, or with --check say whether they are up to date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if a table is out of date")
+    options = parser.parse_args()
+    readme = (ROOT / "README.md").read_text()
+    before, rest = readme.split(START)
+    after = rest.split(END)[1]
+    wanted = {
+        ROOT / "README.md": f"{before}{START}\n{readme_part(RESULTS)}\n{END}{after}",
+        ROOT / "docs" / "benchmarks.md": "\n".join([HEADER, *(f"{section}\n" for section in sections(RESULTS))]),
+    }
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if options.check:
+        sys.exit(
+            f"out of date: {', '.join(path.name for path in stale)}; run python -m benchmarks.tables" if stale else 0
+        )
+    for path in stale:
+        path.write_text(wanted[path])
+        print(f"written: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
