@@ -1,10 +1,11 @@
-"""What the benchmarks share: the classifiers they are run on, and the record of who measured what, where and how."""
+"""What the benchmarks share: classifiers, images, the clock, and the record of who measured what, where and how."""
 
 import json
 import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +77,13 @@ def predict(classifier: NetworkClassifier, images: Tensor) -> Tensor:
     with torch.no_grad():
         predicted: Tensor = classifier(images).argmax(dim=1)
     return predicted
+
+
+def now(device: torch.device) -> float:
+    """Seconds, after the device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def write_record(output: Path, device: str, measured: dict[str, Any]) -> None:

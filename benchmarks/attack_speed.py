@@ -8,7 +8,6 @@ weights or the pixels are random, which the output says.
 
 import argparse
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, predict, write_record
+from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, predict, write_record
 from offline.attacks import Attack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, distances, is_adversarial, run_attack
 from templates_store.classifiers import NetworkClassifier
 
@@ -132,13 +131,6 @@ def measure(
         median_distance=sizes.median().item(),
         seconds=[round(value, 4) for value in seconds],
     )
-
-
-def now(device: torch.device) -> float:
-    """Seconds, after the device has finished what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def parse_options() -> argparse.Namespace:

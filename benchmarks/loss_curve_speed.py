@@ -6,14 +6,13 @@ timed in every round, so that a ratio compares neighbours in time.
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, write_record
+from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, write_record
 from detector import ClassTemplates, loss_curves
 from detector.loss_curve import cross_entropy_and_margin, path_points
 from offline.tuning import alphas_of
@@ -56,9 +55,9 @@ def measure(classifier: NetworkClassifier, images: Tensor, n_points: int, *, row
     curves()
     for round_number in range(n_rounds):
         for name, run in [("bare", bare), ("curves", curves)][:: 1 if round_number % 2 else -1]:
-            started = now(images)
+            started = now(images.device)
             run()
-            seconds[name].append(now(images) - started)
+            seconds[name].append(now(images.device) - started)
     ratios = [a / b for a, b in zip(seconds["bare"], seconds["curves"], strict=True)]
     return {
         "n_points": n_points,
@@ -69,13 +68,6 @@ def measure(classifier: NetworkClassifier, images: Tensor, n_points: int, *, row
         "rows_per_s_curves": len(rows) / statistics.median(seconds["curves"]),
         "rows_per_s_bare": len(rows) / statistics.median(seconds["bare"]),
     }
-
-
-def now(images: Tensor) -> float:
-    """Seconds, after the device has finished what it was given."""
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
-    return time.perf_counter()
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a detector is made of: the choices that the offline pipeline tunes and a bundle carries."""
 
+import math
 from dataclasses import dataclass
 
 from detector.calibration import smallest_calibration_set
@@ -56,5 +57,5 @@ class DetectorConfig:
             )
         if not self.features or len(set(self.features)) != len(self.features):
             raise DetectorInputError(f"features are one or more different families, got {self.features}")
-        if not self.noise_sigmas or min(self.noise_sigmas) <= 0:
-            raise DetectorInputError(f"noise levels are positive, got {self.noise_sigmas}")
+        if not self.noise_sigmas or not all(0 < sigma < math.inf for sigma in self.noise_sigmas):
+            raise DetectorInputError(f"noise levels are positive and finite, got {self.noise_sigmas}")

@@ -136,7 +136,8 @@ def detector_from_features(
 ) -> Detector:
     """`fit_detector` for features that are computed already.
 
-    Images whose predicted class has no template (NaN features) are left out of both sets, as they are of service.
+    Images whose features are not finite (their predicted class has no template, or the classifier's answer is not
+    finite) are left out of both sets, as `detect` abstains on them.
 
     Args:
         config: the choices.
@@ -144,9 +145,12 @@ def detector_from_features(
         features: (n_reference, n_features).
         is_adversarial: (n_reference,) bool.
         calibration_features: (m, n_features), natural images.
+
+    Raises:
+        DetectorInputError: see `fit_detector`.
     """
-    is_usable = ~features.isnan().any(dim=1)
-    natural = calibration_features[~calibration_features.isnan().any(dim=1)]
+    is_usable = features.isfinite().all(dim=1)
+    natural = calibration_features[calibration_features.isfinite().all(dim=1)]
     needed = smallest_calibration_set(config.target_fpr)
     if len(natural) < needed:
         raise DetectorInputError(

@@ -119,7 +119,7 @@ def check_alphas(alphas: Sequence[float]) -> None:
         DetectorInputError: saying what came.
     """
     ascending = all(low < high for low, high in pairwise(alphas))
-    if len(alphas) == 0 or not ascending or alphas[0] < 0 or alphas[-1] > 1:
+    if len(alphas) == 0 or not ascending or not 0 <= alphas[0] <= alphas[-1] <= 1:  # which NaN is not
         raise DetectorInputError(f"alphas are ascending within [0, 1], got {list(alphas)}")
 
 

@@ -59,6 +59,11 @@ class Neighbours:
                 f"weights are one of {get_args(Weights)} and the metric one of {get_args(Metric)}, "
                 f"got {self.weights!r} and {self.metric!r}"
             )
+        if not self.center.shape == self.scale.shape == self.features.shape[1:] or not bool((self.scale > 0).all()):
+            raise DetectorInputError(
+                f"center and scale have one number for each of {self.features.shape[1]} features, the scale a positive "
+                f"one, got {tuple(self.center.shape)} and {tuple(self.scale.shape)}"
+            )
         if not bool(torch.isfinite(self.features).all()):
             raise DetectorInputError("reference features are finite; drop images whose class has no template")
 

@@ -236,7 +236,9 @@ def serve(
     environment = os.environ | {"MODEGUARD_BUNDLE": str(bundle)}
     environment |= {"MODEGUARD_HOST": host} if host is not None else {}
     environment |= {"MODEGUARD_PORT": str(port)} if port is not None else {}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    # an empty entry would be the directory where the user stands
+    places = filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+    environment |= {"PYTHONPATH": os.pathsep.join(places)}
     # -P: a directory "service" where the user stands is not ours
     os.execve(sys.executable, [sys.executable, "-P", "-m", "service"], environment)  # noqa: S606
 

@@ -5,6 +5,7 @@ Images stay bytes (uint8): they become pixels in `detector.pixels` and are norma
 
 import importlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,18 @@ Loader = Callable[[DataConfig, InputSpec | None, int | None], ImageDataset]
 
 _NPZ_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _CHANNELS = (1, 3)
+# what numpy and zipfile raise on files that are damaged, packed in another way, or no .npz at all
+_NPZ_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_dataset(
@@ -117,7 +130,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files if name in (*_NPZ_ARRAYS, "class_names")}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except _NPZ_ERRORS as error:
         raise DatasetError(
             f"{path} is not a readable .npz of plain arrays ({error}); write it with numpy.savez, without objects"
         ) from error

@@ -23,6 +23,7 @@ from offline.artifacts import ArtifactEntry, ArtifactStore
 from offline.console import Console
 from offline.datasets import ImageDataset, load_dataset
 from offline.recipe import Recipe
+from offline.recipe_sections import CALIBRATION, EXTRA, SOURCES
 from offline.sources import Fold, ImageRoles
 from offline.tuning import LabelledObservation, Trial, best_trial, run_trials, trial_count
 from templates_store.classifiers import (
@@ -33,10 +34,10 @@ from templates_store.classifiers import (
     resolve_dtype,
 )
 
+__all__ = ["CALIBRATION", "EXTRA", "SOURCES", "VERSIONS", "Attacked", "Build", "Fitted", "Kept"]
+
 VERSIONS = {"train": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
 """Raise a step's number when its code gives another output for the same options."""
-
-CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
 
 _CHECKED_IMAGES = 256
 

@@ -19,6 +19,9 @@ from offline.attacks import ATTACKS
 from offline.datasets import DATASETS, DataConfig
 from offline.recipe_loader import RecipeError, load_table, nearest, refuse_unknown
 from offline.recipe_sections import (
+    CALIBRATION,
+    EXTRA,
+    SOURCES,
     AttackPlan,
     ClassifierSection,
     EvaluationConfig,
@@ -225,6 +228,8 @@ def _check_attacks(recipe: Recipe) -> None:
     if not recipe.attacks:
         raise RecipeError(f"[attacks] needs at least one attack; allowed are {', '.join(ATTACKS)}")
     for name, plan in recipe.attacks.items():
+        if name in (CALIBRATION, SOURCES, EXTRA):
+            raise RecipeError(f"[attacks.{name}] has the name of a set of natural images; choose another name")
         if plan.n_sources is not None and plan.n_sources > recipe.split.n_sources:
             raise RecipeError(
                 f"[attacks.{name}] n_sources is {plan.n_sources}, but [split] has only {recipe.split.n_sources}"

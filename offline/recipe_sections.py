@@ -10,7 +10,19 @@ from templates_store.architectures import ARCHITECTURES
 from templates_store.classifier_spec import EXPORT, ClassifierSpec
 from templates_store.selection import MissingClasses
 
-__all__ = ["AttackPlan", "ClassifierSection", "EvaluationConfig", "InputSection", "TemplateConfig"]
+__all__ = [
+    "CALIBRATION",
+    "EXTRA",
+    "SOURCES",
+    "AttackPlan",
+    "ClassifierSection",
+    "EvaluationConfig",
+    "InputSection",
+    "TemplateConfig",
+]
+
+CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
+"""Names of the natural sets of images of a build; its attacks have other names."""
 
 
 @dataclass(frozen=True, slots=True)

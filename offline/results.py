@@ -119,8 +119,8 @@ def write_build(build: Build, evaluation: Evaluation, path: Path) -> str:
 def _scores(detector: Detector, observation: Observation) -> torch.Tensor:
     features = extract_features(detector.config, observation)
     scores = torch.full((len(features),), float("nan"), dtype=torch.float64)
-    is_covered = observation.curves.is_covered
-    scores[is_covered] = detector.neighbours.score(features[is_covered])
+    is_judged = features.isfinite().all(dim=1)  # as `detect` has it
+    scores[is_judged] = detector.neighbours.score(features[is_judged])
     return scores
 
 

@@ -20,7 +20,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from detector import ClassTemplates, Detector, DetectorConfig, DetectorInputError, Neighbours, batched_logits
+from detector import (
+    ClassTemplates,
+    Detector,
+    DetectorConfig,
+    DetectorInputError,
+    Neighbours,
+    batched_logits,
+    detect,
+)
+from detector.calibration import smallest_calibration_set
 from detector.loss_curve import cross_entropy_and_margin
 from templates_store.atomic import write_directory_atomically
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, load_classifier, save_weights
@@ -152,6 +161,7 @@ def read_bundle(
         allowed_factories=allowed_factories,
     )
     _check_belongs(classifier, detector, classifier_file)
+    _check_usable(classifier, detector, manifest)
     return Bundle(manifest, detector, classifier, hashlib.sha256(text).hexdigest())
 
 
@@ -196,7 +206,13 @@ def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector
         raise BundleError(f"{DETECTOR_FILE} lacks the tensor {error.args[0]!r}; build the bundle again") from None
     except DetectorInputError as error:
         raise BundleError(f"{DETECTOR_FILE}: {error}") from None
-    return Detector(config, templates, neighbours, tensors["calibration_scores"])
+    scores = tensors["calibration_scores"]
+    is_rate = scores.dtype == torch.float64 and scores.ndim == 1 and bool(((scores >= 0) & (scores <= 1)).all())
+    if not is_rate or bool((scores.diff() < 0).any()):
+        raise BundleError(
+            f"{DETECTOR_FILE}: calibration_scores are one ascending row of float64 in [0, 1]; build the bundle again"
+        )
+    return Detector(config, templates, neighbours, scores)
 
 
 def _file_info(file: Path, tensors: Mapping[str, Tensor]) -> FileInfo:
@@ -274,10 +290,30 @@ def _check_belongs(classifier: NetworkClassifier, detector: Detector, classifier
     _, margins = cross_entropy_and_margin(batched_logits(classifier, templates.images.flatten(0, 1)), labels)
     expected = templates.margins.flatten()
     # bfloat16 has 8 bits of mantissa: a few per cent of the logits' size after some twenty layers
-    is_off = (margins - expected).abs() > 0.08 * expected.abs().max()
+    is_off = ~((margins - expected).abs() <= 0.08 * expected.abs().max())  # NaN is off too
     if bool(is_off.any()):
         first = int(is_off.nonzero()[0, 0])
         raise BundleError(
             f"{classifier_file} is not the classifier that the detector was fitted for: its margin on a template of "
             f"class {int(labels[first])} is {float(margins[first]):.2f}, it was {float(expected[first]):.2f}"
         )
+
+
+@torch.inference_mode()
+def _check_usable(classifier: NetworkClassifier, detector: Detector, manifest: Manifest) -> None:
+    """The manifest's choices must fit the tensors: one template is judged, as every image will be."""
+    if manifest.input.shape != manifest.classifier.input_shape:
+        raise BundleError(
+            f"{MANIFEST_FILE}: images are made {manifest.input.shape}, but the classifier takes "
+            f"{manifest.classifier.input_shape}; build the bundle again"
+        )
+    needed, n_calibration = smallest_calibration_set(detector.config.target_fpr), len(detector.calibration_scores)
+    if n_calibration < needed:
+        raise BundleError(
+            f"{MANIFEST_FILE}: a target FPR of {detector.config.target_fpr} needs {needed} calibration scores, "
+            f"{DETECTOR_FILE} has {n_calibration}; build the bundle again"
+        )
+    try:
+        detect(detector, classifier, detector.templates.images[0, :1])
+    except DetectorInputError as error:
+        raise BundleError(f"{MANIFEST_FILE} and {DETECTOR_FILE} do not fit together: {error}") from None

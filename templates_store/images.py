@@ -43,6 +43,7 @@ ALLOWED_FORMATS = frozenset(
 )
 DEFAULT_MAX_PIXELS = 50_000_000
 LARGEST_MAX_PIXELS = 89_478_485  # beyond this Pillow itself warns of a decompression bomb
+_MAX_SIDE = 65_535  # JPEG's own; resizing takes another 16 bytes for every pixel of a side
 
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
 _UPRIGHT = {
@@ -182,6 +183,11 @@ def _check_header(header: ImageHeader, max_pixels: int, formats: frozenset[str])
         raise InvalidImage(
             "too_many_pixels",
             f"at most {max_pixels} pixels are taken, got {width} x {height} = {width * height}; make the image smaller",
+        )
+    if max(header.size) > _MAX_SIDE:
+        raise InvalidImage(
+            "too_elongated",
+            f"sides of at most {_MAX_SIDE} pixels are taken, got {width} x {height}; cut out the part that matters",
         )
     if header.is_animated:
         raise InvalidImage("animated", "a single picture was expected, got an animation; send its frames one by one")

@@ -149,6 +149,15 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, objec
         replace(DetectorConfig(alphas=(0.0, 1.0)), **changes)  # type: ignore[arg-type]
 
 
+def test_alphas_and_noise_that_are_no_numbers_are_refused() -> None:
+    """NaN is neither below 0 nor above 1: a check for what is wrong lets it through, one for what is right does not."""
+    with pytest.raises(DetectorInputError, match="alphas are ascending"):
+        DetectorConfig(alphas=(float("nan"),))
+    for sigma in (float("nan"), float("inf")):
+        with pytest.raises(DetectorInputError, match="noise levels are positive and finite"):
+            DetectorConfig(alphas=(0.0, 1.0), noise_sigmas=(0.1, sigma))
+
+
 def test_an_unknown_family_is_refused_with_the_known_ones(
     classifier: ToyClassifier, templates: ClassTemplates, images: Tensor
 ) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -88,6 +89,18 @@ def test_wrong_usage_is_status_2(run, capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_command_has_help(run, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run(command, "--help").status == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_serve_runs_no_code_from_where_the_user_stands(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty entry of PYTHONPATH, a separator at its end, would be the current directory."""
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda _, words, environment: started.append((words, environment)))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert run("serve", "--bundle", tmp_path, "--port", 0).status == 0
+    ((words, environment),) = started
+    assert words[1:] == ["-P", "-m", "service"]
+    assert environment["PYTHONPATH"] == str(Path(cli.__file__).parents[1])
+    assert (environment["MODEGUARD_BUNDLE"], environment["MODEGUARD_PORT"]) == (str(tmp_path), "0")
 
 
 def test_detect_prints_a_verdict_a_file_and_goes_on_after_a_bad_one(

@@ -90,6 +90,25 @@ def test_a_file_that_is_no_npz_is_named_and_never_unpickled(tmp_path, content):
     assert not trap.exists()
 
 
+@pytest.mark.parametrize("damage", ["deflated data", "compression method", "encryption flag"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    path = tmp_path / "toy.npz"
+    np.savez_compressed(path, **toy_arrays())
+    data = bytearray(path.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    if damage == "deflated data":
+        start = 30 + int.from_bytes(data[26:28], "little") + int.from_bytes(data[28:30], "little")
+        data[start : start + 8] = b"\xff" * 8
+    elif damage == "compression method":
+        data[8] = data[directory + 10] = 99
+    else:
+        data[6] |= 1
+        data[directory + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"toy\.npz is not a readable \.npz"):
+        load_dataset(DataConfig("npz", path))
+
+
 def test_an_array_alone_is_no_npz(tmp_path):
     with (tmp_path / "toy.npz").open("wb") as file:
         np.save(file, np.zeros(3))

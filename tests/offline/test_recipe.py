@@ -137,6 +137,7 @@ WRONG = [
     ("attacks.fgsm.batch_size=0", r"\[attacks.fgsm\] batch_size and n_sources are at least 1"),
     ("attacks.pdg.epsilon=0.1", r"\[attacks.pdg\] 'pdg' is no attack, did you mean pgd\?; allowed are fgsm, bim, pgd"),
     ("attacks.mine.attack=[]", r"\[attacks.mine\] \[\] is no attack"),
+    ("attacks.calibration.attack='pgd'", r"\[attacks.calibration\] has the name of a set of natural images"),
     ("attacks.cw=3", r"\[attacks.cw\]: expected a table, got 3"),
     ("attacks={}", r"\[attacks\] needs at least one attack"),
     ("attacks=3", r"\[attacks\]: expected a table for each attack"),

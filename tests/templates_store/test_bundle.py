@@ -179,7 +179,36 @@ def without_tensor(path: Path) -> None:
     edit_manifest(path, lambda manifest: manifest["files"][DETECTOR_FILE]["tensors"].pop("feature_scale"))
 
 
+def unsorted_calibration(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["calibration_scores"] = tensors["calibration_scores"].flip(0).contiguous()
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def no_scale(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["feature_scale"][0] = 0.0
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def other_choices(**choices: object) -> Callable[[Path], None]:
+    return lambda path: edit_manifest(path, lambda manifest: manifest["detector"].update(choices))
+
+
 FORGERIES = {
+    "calibration out of order": (unsorted_calibration, r"detector\.safetensors: calibration_scores are one ascending"),
+    "no scale": (no_scale, r"detector\.safetensors: center and scale have one number"),
+    "a family not known here": (other_choices(features=["telepathy"]), r"do not fit together: unknown feature"),
+    "other families": (other_choices(features=["loss_curve"]), r"do not fit together: features of shape"),
+    "more templates": (other_choices(n_templates=2), r"do not fit together: n_templates is in 1\.\.1"),
+    "alphas that are NaN": (other_choices(alphas=[float("nan")]), r"manifest\.json is damaged: detector"),
+    "too strict an FPR": (other_choices(target_fpr=0.001), r"manifest\.json: a target FPR of 0\.001 needs 999"),
+    "other images": (
+        lambda path: edit_manifest(path, lambda manifest: manifest["input"].update(shape=[3, 8, 8])),
+        r"manifest\.json: images are made \(3, 8, 8\), but the classifier takes \(1, 8, 8\)",
+    ),
     "truncated": (truncate, r"detector\.safetensors is not the file .*sha256.* cut short"),
     "tampered": (flip_a_byte, r"classifier\.safetensors is not the file .* changed or swapped"),
     "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),

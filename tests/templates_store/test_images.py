@@ -156,6 +156,11 @@ def test_a_whole_image_is_resized_only_where_that_is_allowed():
     assert "50 x 20" in str(error)
 
 
+def test_a_strip_whose_resizing_would_take_much_memory_is_refused():
+    assert refused(saved(Image.new("L", (65_536, 1)))).reason == "too_elongated"
+    assert decode_image(saved(Image.new("L", (65_535, 1))), RGB_8X6).shape == (3, 6, 8)
+
+
 def test_a_resized_strip_may_not_grow_beyond_the_pixel_limit():
     data = saved(Image.new("L", (5000, 1)))
     error = refused(data, InputSpec((1, 8, 8), resize_to=8), max_pixels=100_000)
