@@ -36,7 +36,7 @@ from templates_store.classifiers import (
 
 __all__ = ["CALIBRATION", "EXTRA", "SOURCES", "VERSIONS", "Attacked", "Build", "Fitted", "Kept"]
 
-VERSIONS = {"train": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
+VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
 """Raise a step's number when its code gives another output for the same options."""
 
 _CHECKED_IMAGES = 256
@@ -106,10 +106,12 @@ class Build:
 
     @cached_property
     def weights(self) -> Kept[Path]:
-        """File of the classifier's weights, the recipe's own or trained here; the key is the file's sha256."""
+        """File of the classifier's weights, the recipe's own or trained here; the key is of the file and the spec."""
         path = self.recipe.weights_path or self.train()
         with path.open("rb") as file:
-            return Kept(hashlib.file_digest(file, "sha256").hexdigest(), path)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # the normalisation is no part of the file, and another one makes another classifier
+        return Kept(artifact_key("classifier", VERSIONS["classifier"], self.recipe.classifier.spec, [digest]), path)
 
     def train(self) -> Path:
         """Train the classifier, or go on where an earlier training stopped; the file of its weights."""
@@ -281,7 +283,7 @@ class Build:
     def _data_key(self) -> str:
         return hashlib.sha256(
             b"".join(
-                part.images.numpy().tobytes() + part.labels.numpy().tobytes()
+                repr(tuple(part.images.shape)).encode() + part.images.numpy().tobytes() + part.labels.numpy().tobytes()
                 for part in (self.dataset.train, self.dataset.test)
             )
         ).hexdigest()

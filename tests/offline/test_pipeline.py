@@ -66,16 +66,18 @@ def with_epsilon(recipe: Recipe) -> Recipe:
     return replace(recipe, attacks={**recipe.attacks, "fgsm": replace(plan, attack=replace(plan.attack, epsilon=0.25))})
 
 
+OBSERVED = ("bim", "calibration", "extra", "fgsm", "sources")
+
 CHANGES: dict[str, tuple[Callable[[Recipe], Recipe], set[str]]] = {
     "neighbours": (lambda recipe: replace(recipe, detector=replace(recipe.detector, n_neighbors=(3,))), set()),
     "one attack": (with_epsilon, {"attack-fgsm", "observe-fgsm"}),
     "templates": (
         lambda recipe: replace(recipe, templates=replace(recipe.templates, max_loss=0.4)),
-        {"templates"} | {f"observe-{name}" for name in ("bim", "calibration", "extra", "fgsm", "sources")},
+        {"templates"} | {f"observe-{name}" for name in OBSERVED},
     ),
     "points": (
         lambda recipe: replace(recipe, detector=replace(recipe.detector, n_points=(3,))),
-        {f"observe-{name}" for name in ("bim", "calibration", "extra", "fgsm", "sources")},
+        {f"observe-{name}" for name in OBSERVED},
     ),
 }
 
@@ -87,6 +89,18 @@ def test_a_changed_option_redoes_only_what_depends_on_it(
     before = kept(artifacts)
     build_all(change(toy_recipe()), artifacts)
     assert {name.rpartition("-")[0] for name in kept(artifacts) - before} == redone
+
+
+def test_ready_weights_with_another_normalisation_are_another_classifier(artifacts: Path) -> None:
+    """The file of weights stays the same; templates and roles must not be those of the other classifier."""
+    (weights,) = (artifacts / "toy").glob("train-*.safetensors")
+    keys = set()
+    for mean in (0.3, 0.32):
+        recipe = toy_recipe()
+        section = replace(recipe.classifier, weights=weights, spec=replace(recipe.classifier.spec, mean=(mean,)))
+        build = Build(replace(recipe, classifier=section), artifacts, quiet())
+        keys |= {build.templates.key, build.roles.key}
+    assert len(keys) == 4
 
 
 INTERRUPTED = {

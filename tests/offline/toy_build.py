@@ -11,6 +11,7 @@ SETTINGS = (
     "training.epochs=8",
     "templates.n_templates=2",
     "templates.max_loss=0.5",
+    "attacks.cw.n_sources=60",
     "attacks.fgsm.epsilon=0.2",
     "attacks.bim.epsilon=0.2",
     "detector.n_points=[5]",
