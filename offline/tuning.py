@@ -200,27 +200,22 @@ def run_trials(
     Raises:
         TuningError: if a k is larger than the fit set, or an attack has no pair to validate on.
     """
-    empty = [name for name, pairs in validation.items() if len(np.unique(_labels(pairs))) < 2]
-    if empty or not validation:
-        raise TuningError(
-            f"attacks {', '.join(empty) or '(none)'} left no image of both kinds that can be judged in the validation "
-            "fold: the attack failed there, or the predicted classes have no template; raise n_sources, or give more "
-            "classes templates"
-        )
-    extracted: dict[tuple[object, ...], tuple[Array, dict[str, Array]]] = {}
-    nearest: dict[tuple[object, ...], tuple[Array, dict[str, tuple[Array, NDArray[np.intp]]]]] = {}
+    extracted: dict[tuple[object, ...], tuple[_Features, dict[str, _Features]]] = {}
+    nearest: dict[tuple[object, ...], dict[str, tuple[Array, NDArray[np.intp]]]] = {}
     largest = max(grid.n_neighbors)
     for config in grid.configs():
         features_key = (config.features, config.alphas, config.n_templates)
         if features_key not in extracted:
-            extracted = {features_key: _extract(config, fit, validation)}
+            queries = {name: _features_of(config, pairs) for name, pairs in validation.items()}
+            _check_both_kinds(queries)
+            extracted = {features_key: (_features_of(config, fit), queries)}
+        references, queries = extracted[features_key]
         nearest_key = (*features_key, config.scaling, config.metric)
         if nearest_key not in nearest:
-            nearest = {nearest_key: _neighbours(config, fit, extracted[features_key], largest)}
-        votes, found = nearest[nearest_key]
+            nearest = {nearest_key: _neighbours(config, references, queries, largest)}
         auroc = {
-            name: float(roc_auc_score(_labels(validation[name]), _scores(config, votes, *found[name])))
-            for name in validation
+            name: float(roc_auc_score(queries[name].labels, _scores(config, references.labels, *found)))
+            for name, found in nearest[nearest_key].items()
         }
         yield Trial(config, float(np.mean(list(auroc.values()))), auroc, rows_per_image(config))
 
@@ -232,40 +227,43 @@ def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
     return min(good, key=lambda trial: (trial.rows, -trial.mean_auroc))
 
 
-def _labels(labelled: LabelledObservation) -> NDArray[np.bool_]:
-    labels: NDArray[np.bool_] = labelled.is_adversarial[labelled.observation.curves.is_covered].numpy()
-    return labels
+@dataclass(frozen=True, slots=True, eq=False)
+class _Features:
+    """Features (n, n_features) and labels (n,), 1 for adversarial, of the images that can be judged."""
+
+    values: Array
+    labels: Array
 
 
-def _extract(
-    config: DetectorConfig, fit: LabelledObservation, validation: Mapping[str, LabelledObservation]
-) -> tuple[Array, dict[str, Array]]:
-    def features_of(labelled: LabelledObservation) -> Array:
-        features = extract_features(config, labelled.observation)
-        kept: Array = features[~features.isnan().any(dim=1)].double().numpy()
-        return kept
+def _features_of(config: DetectorConfig, labelled: LabelledObservation) -> _Features:
+    features = extract_features(config, labelled.observation)
+    is_judged = features.isfinite().all(dim=1)
+    return _Features(features[is_judged].double().numpy(), labelled.is_adversarial[is_judged].double().numpy())
 
-    return features_of(fit), {name: features_of(pairs) for name, pairs in validation.items()}
+
+def _check_both_kinds(queries: Mapping[str, _Features]) -> None:
+    empty = [name for name, pairs in queries.items() if len(np.unique(pairs.labels)) < 2]
+    if empty or not queries:
+        raise TuningError(
+            f"attacks {', '.join(empty) or '(none)'} left no image of both kinds that can be judged in the validation "
+            "fold: the attack failed there, or the predicted classes have no template; raise n_sources, or give more "
+            "classes templates"
+        )
 
 
 def _neighbours(
-    config: DetectorConfig,
-    fit: LabelledObservation,
-    features: tuple[Array, dict[str, Array]],
-    n_neighbors: int,
-) -> tuple[Array, dict[str, tuple[Array, NDArray[np.intp]]]]:
-    references, queries = features
-    if n_neighbors > len(references):
+    config: DetectorConfig, references: _Features, queries: Mapping[str, _Features], n_neighbors: int
+) -> dict[str, tuple[Array, NDArray[np.intp]]]:
+    """Distances and indices of the references nearest to each query, by attack."""
+    if n_neighbors > len(references.values):
         raise TuningError(
-            f"n_neighbors goes up to {n_neighbors}, but the fit fold has {len(references)} images; lower it or raise "
-            "n_sources"
+            f"n_neighbors goes up to {n_neighbors}, but the fit fold has {len(references.values)} images; lower it or "
+            "raise n_sources"
         )
-    scaler = _SCALERS[config.scaling]().fit(references)
-    labels = _labels(fit)
+    scaler = _SCALERS[config.scaling]().fit(references.values)
     classifier = KNeighborsClassifier(n_neighbors=n_neighbors, metric=config.metric, algorithm="brute")
-    classifier.fit(scaler.transform(references), labels)
-    found = {name: classifier.kneighbors(scaler.transform(query)) for name, query in queries.items()}
-    return labels.astype(np.float64), found
+    classifier.fit(scaler.transform(references.values), references.labels)
+    return {name: classifier.kneighbors(scaler.transform(query.values)) for name, query in queries.items()}
 
 
 def _scores(config: DetectorConfig, votes: Array, distances: Array, indices: NDArray[np.intp]) -> Array:
