@@ -93,7 +93,7 @@ def cross_entropy_and_margin(logits: Tensor, classes: Tensor) -> tuple[Tensor, T
     """
     logits = at_least_float32(logits)
     own = logits.gather(1, classes[:, None])[:, 0]
-    losses = -torch.log_softmax(logits, dim=1).gather(1, classes[:, None])[:, 0]
+    losses = 0 - torch.log_softmax(logits, dim=1).gather(1, classes[:, None])[:, 0]  # not -x, which gives -0.0
     others = logits.scatter(1, classes[:, None], float("-inf")).amax(dim=1)
     return losses, own - others
 
