@@ -19,6 +19,7 @@ from offline.datasets import DataConfig, load_dataset
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, load_classifier
 
 RESULTS = Path(__file__).parent / "results"
+_PLACES = ("--output", "--results", "--artifacts")
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -95,8 +96,10 @@ def write_record(output: Path, device: str, measured: dict[str, Any]) -> None:
 
 
 def _command() -> str:
-    module = Path(sys.argv[0]).stem
-    return " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]])
+    """The command line without the options that say where files lie, which no figure depends on."""
+    options = iter(sys.argv[1:])
+    kept = [word for word in options if word not in _PLACES or not next(options, "")]
+    return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *kept])
 
 
 def _machine(device: str) -> dict[str, Any]:
