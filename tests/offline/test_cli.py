@@ -13,7 +13,7 @@ from offline import cli
 from offline.console import Console
 from offline.pipeline import Build
 from offline.results import evaluate, write_build
-from tests.offline.toy_build import SETTINGS, toy_recipe
+from tests.offline.toy_build import toy_recipe
 
 
 class Ran:
@@ -145,14 +145,15 @@ def test_two_runs_in_one_directory_are_kept_apart(run, tmp_path: Path) -> None:
     assert "another process" in flat(ran.err)
 
 
-def test_evaluation_goes_to_a_file_whole_or_not_at_all(run, tmp_path: Path) -> None:
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    limited = [*settings, "--set", "attacks.pgd.n_steps=1", "--set", "attacks.deepfool.n_steps=2"]
-    limited += ["--set", "attacks.cw.n_steps=5", "--set", "attacks.cw.n_search_steps=5"]
+def test_evaluation_goes_to_a_file_whole_or_not_at_all(
+    run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "read_recipe", lambda *_, **__: toy_recipe())
+    artifacts = bundle.parents[1]
     (tmp_path / "file").write_text("")
-    ran = run("evaluate", "digits", "--artifacts", tmp_path / "a", "--output", tmp_path / "file" / "x.json", *limited)
+    ran = run("evaluate", "toy", "--artifacts", artifacts, "--output", tmp_path / "file" / "x.json")
     assert ran.status == 1
     assert "cannot write" in flat(ran.err)
-    ran = run("evaluate", "digits", "--artifacts", tmp_path / "a", "--output", tmp_path / "out.json", *limited)
+    ran = run("evaluate", "toy", "--artifacts", artifacts, "--output", tmp_path / "out.json")
     assert ran.status == 0
-    assert json.loads((tmp_path / "out.json").read_text())["n_trials"] == 4
+    assert json.loads((tmp_path / "out.json").read_text())["n_trials"] == len(list(toy_recipe().detector.configs()))
