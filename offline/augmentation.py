@@ -1,4 +1,4 @@
-"""Random crops, flips and rotations of a whole batch at once, drawn from a generator and from nothing else."""
+"""Crops, flips and rotations of a whole batch at once; what is random is drawn from a generator and nothing else."""
 
 import math
 from dataclasses import dataclass
@@ -30,12 +30,14 @@ class Augmentation:
     rotation_degrees: float = 0.0
 
 
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Draw a shift, a flip and an angle for each image.
+def augment(images: Tensor, augmentation: Augmentation, is_mirrored: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a shift and an angle for each image, and mirror the ones that are to be.
 
     Args:
         images: (n, c, h, w) uint8; h and w above `crop_padding`.
         augmentation: what may happen.
+        is_mirrored: (n,) bool, which images are mirrored if `augmentation.flip`. The caller takes turns: an image that
+            is met both ways in two epochs teaches more than one mirrored by chance (Jordan 2024, section 3.6).
         generator: on the device of the images.
 
     Returns:
@@ -46,8 +48,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         rows = _shifted(n, height, augmentation.crop_padding, generator)
         columns = _shifted(n, width, augmentation.crop_padding, generator)
         if augmentation.flip:
-            is_flipped = torch.rand(n, 1, generator=generator, device=generator.device) < 0.5
-            columns = torch.where(is_flipped, columns.flip(1), columns)
+            columns = torch.where(is_mirrored[:, None], columns.flip(1), columns)
         images = _gather(images, rows, columns, augmentation.crop_fill)
     pixels = to_pixels(images)
     if augmentation.rotation_degrees:

@@ -17,8 +17,8 @@ from templates_store.atomic import write_file_atomically
 
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]
 
-_KEY, _FORMAT = "modeguard_training", 1
-_NETWORK, _MOMENTUM = "network.", "momentum."
+_KEY, _FORMAT = "modeguard_training", 2
+_NETWORK, _MOMENTUM, _LAST_LOSSES = "network.", "momentum.", "last_losses"
 
 
 class TrainingError(ModeguardError):
@@ -34,12 +34,14 @@ class Checkpoint:
         history: one JSON object an epoch, oldest first.
         network: weights and buffers by name, float32 and integers.
         momentum: the optimiser's buffers by the names of the parameters.
+        last_losses: (n,) float32, of each training image when it was last met.
     """
 
     belongs_to: dict[str, Any]
     history: list[dict[str, Any]]
     network: dict[str, Tensor]
     momentum: dict[str, Tensor]
+    last_losses: Tensor
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,6 +52,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {_NETWORK + name: value for name, value in checkpoint.network.items()}
     tensors |= {_MOMENTUM + name: value for name, value in checkpoint.momentum.items()}
+    tensors[_LAST_LOSSES] = checkpoint.last_losses
     description = {"format": _FORMAT, "belongs_to": checkpoint.belongs_to, "history": checkpoint.history}
     content = to_safetensors(
         {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
@@ -88,7 +91,8 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None
             f"{path} belongs to another training ({'; '.join(differences[:4])}); delete it, choose another path, or "
             "train as it was begun"
         )
-    return Checkpoint(found, history, _under(_NETWORK, tensors), _under(_MOMENTUM, tensors))
+    network, momentum = _under(_NETWORK, tensors), _under(_MOMENTUM, tensors)
+    return Checkpoint(found, history, network, momentum, tensors[_LAST_LOSSES])
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

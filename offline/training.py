@@ -1,8 +1,9 @@
-"""Training a classifier: SGD with Nesterov momentum, one learning-rate schedule, crops and flips, and no more.
+"""Training a classifier: SGD with Nesterov momentum, one learning-rate schedule, crops and flips, and data pruning.
 
-No label smoothing, mixup or adversarial training: they change the loss landscape that the method measures. All that
-is random comes from the seed and the number of the epoch, so a training that goes on from a checkpoint ends with the
-weights of one that was never interrupted, bit for bit on one machine.
+No label smoothing, mixup or adversarial training: they change the loss landscape that the method measures, which
+pruning does not (its expected gradient is that of all images). All that is random comes from the seed and the number of
+the epoch, so a training that goes on from a checkpoint ends with the weights of one that was never interrupted, bit for
+bit on one machine.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from torch import Tensor
 from detector.pixels import to_pixels
 from offline.augmentation import augment
 from offline.checkpoints import Checkpoint, TrainingError, read_checkpoint, write_checkpoint
+from offline.data_pruning import choose_visit
 from offline.dataset_records import LabelledImages
 from offline.seeds import seed_of
 from offline.training_config import SCHEDULES, TrainingConfig, learning_rate_at
@@ -48,7 +50,8 @@ class EpochRecord:
     Attributes:
         epoch: counted from 1.
         learning_rate: of the last step.
-        loss: mean cross-entropy of the augmented training images, as they were met.
+        loss: mean cross-entropy of the augmented training images, as they were met; an estimate where some were
+            left out.
         test_accuracy: on the test images after the epoch; reported, never chosen by.
         duration_s: wall time, with the test.
     """
@@ -89,7 +92,8 @@ def train_classifier(
         checkpoint: file that is written after each epoch, and read first if it is there.
         device: where to train.
         on_epoch: called after each epoch, and once for each that the checkpoint has already.
-        on_images: called after each step with the number of images.
+        on_images: called after each step with the number of images, and after each epoch with the number of those
+            that it left out.
 
     Raises:
         TrainingError: if the images do not fit the classifier, the loss is not finite any more, or the checkpoint
@@ -151,6 +155,8 @@ class _Run:
             weight_decay=config.weight_decay,
             nesterov=True,
         )
+        self.last_losses = torch.full((len(train),), math.inf, device=device)
+        self.is_mirrored_first = torch.rand(len(train), generator=self._generator(0), device=device) < 0.5
         described = {"spec": spec.to_dict(), "config": dataclasses.asdict(config), "data": _fingerprint(train)}
         self.belongs_to: dict[str, Any] = json.loads(json.dumps(described))
 
@@ -164,31 +170,40 @@ class _Run:
         return EpochRecord(epoch, rate, loss, accuracy, time.perf_counter() - start)
 
     def _learn(self, epoch: int, on_images: Callable[[int], object]) -> float:
-        generator = torch.Generator(self.device).manual_seed(seed_of(f"{self.config.seed}/{epoch}"))
-        order = torch.randperm(len(self.train), generator=generator, device=self.device)
-        batches = order.tensor_split(math.ceil(len(order) / self.config.batch_size))
+        generator = self._generator(epoch)
+        done = (epoch - 1) / self.config.epochs
+        visit = choose_visit(self.last_losses, self.config.prune_ratio, done, generator)
+        n_steps = math.ceil(len(visit.rows) / self.config.batch_size)
+        batches = zip(visit.rows.tensor_split(n_steps), visit.weights.tensor_split(n_steps), strict=True)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.classifier.train()
-        for number, rows in enumerate(batches):
-            step = (epoch - 1) * len(batches) + number
-            rate = learning_rate_at(step, self.config.epochs * len(batches), self.config)
+        for number, (rows, weights) in enumerate(batches):
+            rate = learning_rate_at(done + (number + 0.5) / n_steps / self.config.epochs, self.config)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            pixels = augment(self.train.images[rows], self.config.augmentation, generator)
-            total += self._step(pixels, self.train.labels[rows]).double() * len(rows)
-            if number % _STEPS_BETWEEN_CHECKS == 0 or number + 1 == len(batches):
+            is_mirrored = self.is_mirrored_first[rows] ^ (epoch % 2 == 0)
+            pixels = augment(self.train.images[rows], self.config.augmentation, is_mirrored, generator)
+            losses = self._step(pixels, self.train.labels[rows], weights)
+            self.last_losses[rows] = losses
+            total += (losses * weights).double().sum()
+            if number % _STEPS_BETWEEN_CHECKS == 0 or number + 1 == n_steps:
                 self._check_finite(total, epoch, rate)
             on_images(len(rows))
-        return float(total) / len(order)
+        if n_left_out := len(self.train) - len(visit.rows):
+            on_images(n_left_out)
+        return float(total / visit.weights.sum())
 
-    def _step(self, pixels: Tensor, labels: Tensor) -> Tensor:
+    def _step(self, pixels: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             logits = self.classifier(pixels)
-        loss = F.cross_entropy(logits, labels)
-        loss.backward()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        (losses * weights).mean().backward()
         self.optimizer.step()
-        return loss.detach()
+        return losses.detach()
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed_of(f"{self.config.seed}/{epoch}"))
 
     def _check_finite(self, total: Tensor, epoch: int, rate: float) -> None:
         if not math.isfinite(float(total)):
@@ -218,12 +233,13 @@ class _Run:
             if parameter in self.optimizer.state  # a parameter that no image reaches has no gradient
         }
         records = [dataclasses.asdict(record) for record in history]
-        return Checkpoint(self.belongs_to, records, self.classifier.weights(), momentum)
+        return Checkpoint(self.belongs_to, records, self.classifier.weights(), momentum, self.last_losses)
 
     def restore(self, kept: Checkpoint, path: Path) -> None:
         """Go back to the state of a checkpoint."""
         try:
             self.classifier.network.load_state_dict(kept.network)
+            self.last_losses.copy_(kept.last_losses)
             for name, value in kept.momentum.items():
                 parameter = self.parameters[name]
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)

@@ -27,8 +27,10 @@ class TrainingConfig:
         decay: for "multistep", what the rate is multiplied with at each milestone.
         crop_padding: pixels that an image is shifted in each direction at the most.
         crop_fill: what comes in at the edge: "zero" (black) or "reflect" (the image mirrored).
-        flip: whether half of the images are mirrored left to right.
+        flip: whether an image is mirrored left to right in every other epoch; half of them begin mirrored.
         rotation_degrees: largest angle in either direction.
+        prune_ratio: share of the images with a loss below the mean that an epoch leaves out, in [0, 1); see
+            `offline.data_pruning`.
         precision: of the convolutions; "auto" is bfloat16 where the hardware multiplies it natively.
         seed: of weights, order and augmentation.
     """
@@ -46,6 +48,7 @@ class TrainingConfig:
     crop_fill: Literal["zero", "reflect"] = "zero"
     flip: bool = False
     rotation_degrees: float = 0.0
+    prune_ratio: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
 
@@ -74,6 +77,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "crop_padding": (lambda n: n >= 0, "at least 0"),
     "crop_fill": (lambda fill: fill in ("zero", "reflect"), "zero or reflect"),
     "rotation_degrees": (lambda angle: 0 <= angle <= 180, "from 0 to 180"),
+    "prune_ratio": (lambda ratio: 0 <= ratio < 1, "at least 0 and below 1"),
     "precision": (lambda name: name in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
     "seed": (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63"),
 }
@@ -90,12 +94,11 @@ def _multistep(done: float, config: TrainingConfig) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float, TrainingConfig], float]] = {"onecycle": _onecycle, "multistep": _multistep}
-"""The rate after a fraction of all steps, once the warm-up is over."""
+"""The rate after a fraction of the training, once the warm-up is over."""
 
 
-def learning_rate_at(step: int, n_steps: int, config: TrainingConfig) -> float:
-    """The rate of one step, counted from 0: it rises linearly during the warm-up, then follows the schedule."""
-    done = (step + 0.5) / n_steps
+def learning_rate_at(done: float, config: TrainingConfig) -> float:
+    """The rate after a fraction of the training: it rises linearly during the warm-up, then follows the schedule."""
     if done < config.warmup_fraction:
         return config.learning_rate * done / config.warmup_fraction
     return SCHEDULES[config.schedule](done, config)

@@ -97,7 +97,7 @@ def test_the_reported_accuracy_is_that_of_the_classifier(tmp_path):
 @pytest.mark.parametrize("spec", [SPEC, DROPOUT])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, spec, precision):
-    config = dataclasses.replace(CONFIG, precision=precision, rotation_degrees=10.0)
+    config = dataclasses.replace(CONFIG, precision=precision, rotation_degrees=10.0, prune_ratio=0.5)
     whole = train(tmp_path / "whole", config, spec)
     with pytest.raises(InterruptionError):
         train(tmp_path / "c", config, spec, on_epoch=stop_after(2))
@@ -227,6 +227,7 @@ def test_images_that_do_not_fit_the_classifier_are_refused(tmp_path):
         ("crop_padding", -1),
         ("crop_fill", "grey"),
         ("rotation_degrees", 200.0),
+        ("prune_ratio", 1.0),
         ("precision", "float16"),
         ("seed", -1),
     ],
@@ -237,7 +238,7 @@ def test_a_configuration_of_nonsense_is_refused(name, value):
 
 
 def rates(config, n_steps=1000):
-    return torch.tensor([learning_rate_at(step, n_steps, config) for step in range(n_steps)])
+    return torch.tensor([learning_rate_at((step + 0.5) / n_steps, config) for step in range(n_steps)])
 
 
 def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
@@ -282,16 +283,21 @@ def test_a_crop_is_a_window_of_the_padded_image(fill):
     windows = [wide[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
     windows = torch.stack(windows + [window.flip(2) for window in windows])
     batch = image.expand(1000, -1, -1, -1)
-    found = augment(batch, Augmentation(2, fill, flip=True), torch.Generator().manual_seed(1))
+    is_mirrored = torch.arange(1000) % 2 == 0
+    found = augment(batch, Augmentation(2, fill, flip=True), is_mirrored, torch.Generator().manual_seed(1))
     distances = (found[:, None] - windows[None]).abs().amax((2, 3, 4))
     assert (distances.min(dim=1).values < 1e-6).all()
+    assert torch.equal(distances.argmin(dim=1) >= 25, is_mirrored)
     counts = torch.bincount(distances.argmin(dim=1), minlength=50)
     assert counts.min() > 3  # of 20 expected
     assert counts.max() < 50
 
 
 def test_no_augmentation_changes_nothing():
-    assert torch.equal(augment(TRAIN.images, Augmentation(), torch.Generator()), TRAIN.images.float() / 255)
+    assert torch.equal(
+        augment(TRAIN.images, Augmentation(), torch.ones(90, dtype=torch.bool), torch.Generator()),
+        TRAIN.images.float() / 255,
+    )
 
 
 def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle():
@@ -299,7 +305,10 @@ def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle():
     disc = (rows**2 + columns**2 < 100).to(torch.uint8) * 255
     bar = ((rows.abs() < 2) & (columns.abs() < 13)).to(torch.uint8) * 255
     turned = augment(
-        torch.stack([disc, bar])[:, None].repeat(20, 1, 1, 1), Augmentation(rotation_degrees=30), torch.Generator()
+        torch.stack([disc, bar])[:, None].repeat(20, 1, 1, 1),
+        Augmentation(rotation_degrees=30),
+        torch.zeros(40, dtype=torch.bool),
+        torch.Generator(),
     )[:, 0]
     discs, bars = turned[0::2], turned[1::2]
     assert (discs - disc / 255).abs().mean() < 0.02
