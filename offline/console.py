@@ -183,8 +183,8 @@ class _Lines:
             self.line(self.text())
 
     def text(self) -> str:
-        of_total = "" if self.total is None else f" of {self.total:g}"
-        return f"{self.description}: {self.done:g}{of_total}, {_duration(self.clock() - self.started_s)}"
+        of_total = "" if self.total is None else f" of {self.total:,.10g}"
+        return f"{self.description}: {self.done:,.10g}{of_total}, {_duration(self.clock() - self.started_s)}"
 
 
 def _cell(entry: object) -> str:

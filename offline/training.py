@@ -106,8 +106,7 @@ def train_classifier(
     history: list[EpochRecord] = []
     kept = read_checkpoint(checkpoint, run.belongs_to)
     if kept is not None:
-        run.restore(kept, checkpoint)
-        history = [EpochRecord(**entries) for entries in kept.history]
+        history = run.restore(kept, checkpoint)
     for record in history:
         on_epoch(record)
     for epoch in range(len(history) + 1, config.epochs + 1):
@@ -235,17 +234,19 @@ class _Run:
         records = [dataclasses.asdict(record) for record in history]
         return Checkpoint(self.belongs_to, records, self.classifier.weights(), momentum, self.last_losses)
 
-    def restore(self, kept: Checkpoint, path: Path) -> None:
-        """Go back to the state of a checkpoint."""
+    def restore(self, kept: Checkpoint, path: Path) -> list[EpochRecord]:
+        """Go back to the state of a checkpoint, and tell its epochs."""
         try:
             self.classifier.network.load_state_dict(kept.network)
             self.last_losses.copy_(kept.last_losses)
             for name, value in kept.momentum.items():
                 parameter = self.parameters[name]
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
-        except (RuntimeError, KeyError) as error:
+            return [EpochRecord(**entries) for entries in kept.history]
+        except (RuntimeError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
             raise TrainingError(
-                f"{path} has other tensors than the network needs ({error}); delete it to start from the beginning"
+                f"{path} has other content than the training needs ({reason}); delete it to start from the beginning"
             ) from error
 
 

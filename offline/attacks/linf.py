@@ -64,9 +64,7 @@ class Bim:
     """Step size as a fraction of epsilon."""
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, above=0, at_most=1)
-        check_count("n_steps", self.n_steps)
-        check_number("relative_step", self.relative_step, above=0, at_most=2)
+        _check_ascent(self.epsilon, self.n_steps, self.relative_step)
 
     def attack(
         self,
@@ -98,9 +96,7 @@ class Pgd:
     random_start: bool = True
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, above=0, at_most=1)
-        check_count("n_steps", self.n_steps)
-        check_number("relative_step", self.relative_step, above=0, at_most=2)
+        _check_ascent(self.epsilon, self.n_steps, self.relative_step)
         check_flag("random_start", self.random_start)
 
     def attack(
@@ -176,6 +172,12 @@ def uniform_start(images: Tensor, epsilon: float, generator: torch.Generator | N
     device = images.device if generator is None else generator.device
     noise = torch.rand(images.shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
     return (images + (2 * noise - 1) * epsilon).clamp_(0, 1)
+
+
+def _check_ascent(epsilon: float, n_steps: int, relative_step: float) -> None:
+    check_number("epsilon", epsilon, above=0, at_most=1)
+    check_count("n_steps", n_steps)
+    check_number("relative_step", relative_step, above=0, at_most=2)
 
 
 def _ascend_from_natural(

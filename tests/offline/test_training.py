@@ -1,10 +1,12 @@
 """Training learns, augments as it says, and goes on after an interruption as if there had been none."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -172,6 +174,24 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, fault):
         contents = {"empty": b"", "truncated": path.read_bytes()[:-9], "pickle": b"\x80\x04N."}
         path.write_bytes(contents[fault])
     with pytest.raises(TrainingError, match=r"no checkpoint of a training .*delete it"):
+        train(path)
+
+
+@pytest.mark.parametrize("fault", ["a tensor less", "other losses", "another history"])
+def test_a_checkpoint_with_other_content_is_refused(tmp_path, fault):
+    path = tmp_path / "c"
+    train(path)
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["modeguard_training"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    if fault == "a tensor less":
+        del tensors["network.classifier.2.weight"]
+    elif fault == "other losses":
+        tensors["last_losses"] = torch.zeros(5)
+    else:
+        description["history"][0]["colour"] = "red"
+    save_file(tensors, path, {"modeguard_training": json.dumps(description)})
+    with pytest.raises(TrainingError, match=r"other content than the training needs .*delete it"):
         train(path)
 
 
