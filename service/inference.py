@@ -52,6 +52,7 @@ def load_bundle(settings: Settings) -> Bundle:
         device=resolve_device(settings.device),
         dtype=settings.dtype,
         allowed_factories=settings.allowed_factories,
+        expected_digest=settings.bundle_digest,
     )
 
 

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
 
     bundle: Path = Field(description="directory of the bundle to serve")
+    bundle_digest: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="digest of the only bundle to serve; any will do if unset"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every IPv4 network")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 for any free one")
 

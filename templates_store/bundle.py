@@ -133,6 +133,7 @@ def read_bundle(
     device: torch.device | str = "cpu",
     dtype: str = "auto",
     allowed_factories: tuple[str, ...] = (),
+    expected_digest: str | None = None,
 ) -> Bundle:
     """Read and verify a bundle: version, hashes, shapes, finiteness, and that classifier and detector belong together.
 
@@ -141,12 +142,19 @@ def read_bundle(
         device: where classifier and detector shall be.
         dtype: what the classifier computes in: "auto", "float32" or "bfloat16".
         allowed_factories: "package.module:factory" names that a bundle may call to build its classifier.
+        expected_digest: of the bundle, if only this one will do; hashes inside a bundle tell damage, not exchange.
 
     Raises:
         BundleError: naming the file and the reason.
         ClassifierError: if the classifier cannot be built.
     """
     text = _read(path, MANIFEST_FILE)
+    digest = hashlib.sha256(text).hexdigest()
+    if expected_digest not in (None, digest):
+        raise BundleError(
+            f"{path} is another bundle than expected: its digest is {digest}, not {expected_digest}; put the right "
+            "bundle there, or expect this one's digest if it is"
+        )
     manifest = Manifest.from_json(text)
     if len(manifest.class_names) != manifest.classifier.n_classes:
         raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
@@ -162,7 +170,7 @@ def read_bundle(
     )
     _check_belongs(classifier, detector, classifier_file)
     _check_usable(classifier, detector, manifest)
-    return Bundle(manifest, detector, classifier, hashlib.sha256(text).hexdigest())
+    return Bundle(manifest, detector, classifier, digest)
 
 
 def _classifier_file(spec: ClassifierSpec) -> str:

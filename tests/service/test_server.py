@@ -140,6 +140,11 @@ def test_a_damaged_bundle_is_said_in_one_line(bundle_path, tmp_path):
     assert_one_line(*refused_start(server_environment(damaged)), 1, "detector.safetensors")
 
 
+def test_another_bundle_than_the_expected_is_said_in_one_line(bundle_path):
+    outcome = refused_start(server_environment(bundle_path, bundle_digest=64 * "0"))
+    assert_one_line(*outcome, 1, "another bundle than expected", 64 * "0")
+
+
 @pytest.fixture
 def main_in_this_process(monkeypatch, capsys, logging_restored):
     """Call the entry point for status, stdout and stderr."""

@@ -40,6 +40,7 @@ def test_lists_are_written_with_commas_and_empty_is_unset(environment):
         ("MAX_PIXELS", "90000000"),
         ("MAX_IMAGES", "-1"),
         ("DTYPE", "float8"),
+        ("BUNDLE_DIGEST", "5F0C1E"),
         ("LOG_FORMAT", "xml"),
         ("BODY_TIMEOUT_S", "nan"),
         ("BODY_TIMEOUT_S", "inf"),

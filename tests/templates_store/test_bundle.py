@@ -116,6 +116,16 @@ def test_the_digest_is_the_manifest_and_repeats(
     assert write(tmp_path / "other", network, made, seeds={"recipe": 1}) != digest
 
 
+def test_only_the_expected_bundle_is_read(
+    path: Path, tmp_path: Path, network: NetworkClassifier, made: Detector
+) -> None:
+    digest = read_bundle(path).digest
+    assert read_bundle(path, expected_digest=digest).digest == digest
+    write(tmp_path / "other", network, made, seeds={"recipe": 1})  # as whole, but not the one
+    with pytest.raises(BundleError, match=f"other is another bundle than expected: .* not {digest}; put the right"):
+        read_bundle(tmp_path / "other", expected_digest=digest)
+
+
 def test_a_bundle_moves(path: Path, tmp_path: Path) -> None:
     digest = read_bundle(path).digest
     moved = shutil.move(path, tmp_path / "elsewhere")
