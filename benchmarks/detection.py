@@ -29,8 +29,7 @@ def auroc_in(build: Build, dtype: str) -> dict[str, float]:
     results = {}
     with build.console.progress(f"test fold in {dtype}", total=len(build.recipe.attacks)) as progress:
         for name in build.recipe.attacks:
-            attacked, roles = build.attacked(name).value, build.roles.value
-            kept = attacked.is_successful & (roles.folds[attacked.source_rows] == Fold.TEST)
+            attacked, kept = build.attacked(name).value, build.successes(name, {Fold.TEST})
             natural = build.pixels_of(SOURCES)[attacked.source_rows[kept]]
             pixels = torch.cat([natural, attacked.images[kept]]).to(build.device)
             observation = observe(detector.config, classifier, pixels, detector.templates)

@@ -89,14 +89,13 @@ def samples_of(build: Build, *, n_natural: int = _N_NATURAL, n_per_attack: int =
         n_per_attack: adversarial images of each attack, fewer if there are not as many.
     """
     roles, test = build.roles.value, build.dataset.test
-    is_test = roles.folds == int(Fold.TEST)
     samples = [
         Sample(f"natural {number + 1}", int(test.labels[row]), False, test.images[row])
-        for number, row in enumerate(roles.sources[is_test][:n_natural].tolist())
+        for number, row in enumerate(roles.sources[build.is_in({Fold.TEST})][:n_natural].tolist())
     ]
     for offset, name in enumerate(build.recipe.attacks):
         attacked = build.attacked(name).value
-        kept = attacked.is_successful & is_test[attacked.source_rows]
+        kept = build.successes(name, {Fold.TEST})
         images = to_bytes(attacked.images[kept])
         labels = test.labels[roles.sources[attacked.source_rows[kept]]]
         fooling = _fooling(build, images, labels)

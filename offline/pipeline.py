@@ -7,7 +7,7 @@ the steps that it reads.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,7 +24,7 @@ from offline.console import Console
 from offline.datasets import ImageDataset, load_dataset
 from offline.recipe import Recipe
 from offline.recipe_sections import CALIBRATION, EXTRA, SOURCES
-from offline.sources import Fold, ImageRoles
+from offline.sources import Fold, ImageRoles, deal_folds
 from offline.tuning import LabelledObservation, Trial, best_trial, run_trials, trial_count
 from templates_store.classifiers import (
     NetworkClassifier,
@@ -36,7 +36,7 @@ from templates_store.classifiers import (
 
 __all__ = ["CALIBRATION", "EXTRA", "SOURCES", "VERSIONS", "Attacked", "Build", "Fitted", "Kept"]
 
-VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 1, "attack": 1, "observe": 1}
+VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 2, "attack": 1, "observe": 1}
 """Raise a step's number when its code gives another output for the same options."""
 
 _CHECKED_IMAGES = 256
@@ -164,14 +164,14 @@ class Build:
     @cached_property
     def roles(self) -> Kept[ImageRoles]:
         """Which test images play which part."""
-        split = replace(self.recipe.split, n_template_pool=0)  # which concerns training images only
-        options = (split, self.recipe.seed)
+        split = self.recipe.split
+        options = (split.n_calibration, split.n_sources, split.n_extra, self.recipe.seed)
         entry = self._entry("roles", "roles", options, [self.weights.key, self._data_key])
         tensors = self._tensors(
             entry,
             lambda: steps.deal_test_images(
                 self.exact_classifier,
-                self.recipe.split,
+                split,
                 self.dataset.test,
                 seed=self.recipe.seed,
                 console=self.console,
@@ -249,26 +249,31 @@ class Build:
         )
         return Fitted(detector, best, tuple(trials))
 
+    def is_in(self, folds: set[Fold]) -> Tensor:
+        """(n_sources,) bool: the sources of some folds."""
+        return torch.isin(deal_folds(self.recipe.split), torch.tensor([int(fold) for fold in folds]))
+
+    def successes(self, attack: str, folds: set[Fold]) -> Tensor:
+        """(n,) bool: which images of `attacked(attack)` fool the classifier and stem from sources of some folds."""
+        attacked = self.attacked(attack).value
+        return attacked.is_successful & self.is_in(folds)[attacked.source_rows]
+
     def pairs(self, attack: str, folds: set[Fold]) -> LabelledObservation:
         """Natural twins, then adversarial images, of the attack's successes in some folds."""
-        attacked = self.attacked(attack).value
-        kept = attacked.is_successful & self._is_in(folds)[attacked.source_rows]
-        natural = observations.pick(self.observed(SOURCES), attacked.source_rows[kept])
+        kept = self.successes(attack, folds)
+        natural = observations.pick(self.observed(SOURCES), self.attacked(attack).value.source_rows[kept])
         adversarial = observations.pick(self.observed(attack), kept)
         n_pairs = int(kept.sum())
         return LabelledObservation(observations.join([natural, adversarial]), torch.arange(2 * n_pairs) >= n_pairs)
 
     def labelled(self, folds: set[Fold]) -> LabelledObservation:
         """Every natural image (the extra ones too) and every successful attack of some folds, each once."""
-        is_in_folds = self._is_in(folds)
-        natural = [observations.pick(self.observed(SOURCES), is_in_folds)]
+        natural = [observations.pick(self.observed(SOURCES), self.is_in(folds))]
         if len(self.roles.value.extra):
             natural.append(self.observed(EXTRA))
-        adversarial = []
-        for name in self.recipe.attacks:
-            attacked = self.attacked(name).value
-            kept = attacked.is_successful & is_in_folds[attacked.source_rows]
-            adversarial.append(observations.pick(self.observed(name), kept))
+        adversarial = [
+            observations.pick(self.observed(name), self.successes(name, folds)) for name in self.recipe.attacks
+        ]
         n_natural = sum(len(part.curves.predicted) for part in natural)
         joined = observations.join([*natural, *adversarial])
         return LabelledObservation(joined, torch.arange(len(joined.curves.predicted)) >= n_natural)
@@ -287,9 +292,6 @@ class Build:
                 for part in (self.dataset.train, self.dataset.test)
             )
         ).hexdigest()
-
-    def _is_in(self, folds: set[Fold]) -> Tensor:
-        return torch.isin(self.roles.value.folds, torch.tensor([int(fold) for fold in folds]))
 
     def _entry(self, step: str, name: str, options: object, upstream: Sequence[str]) -> ArtifactEntry:
         return self.store.entry(name, artifact_key(step, VERSIONS[step], options, upstream))

@@ -78,9 +78,7 @@ def cases_of(build: Build) -> list[Case]:
     roles = build.roles.value
     chosen: list[tuple[str, int]] = []
     for number, name in enumerate(build.recipe.attacks):
-        attacked = build.attacked(name).value
-        is_shown = attacked.is_successful & (roles.folds[attacked.source_rows] == int(Fold.TEST))
-        rows = is_shown.nonzero()[:, 0]
+        rows = build.successes(name, {Fold.TEST}).nonzero()[:, 0]
         chosen.append((name, int(rows[number % len(rows)])))
     source_rows = [int(build.attacked(name).value.source_rows[row]) for name, row in chosen]
     natural = _judge(build, build.pixels_of(SOURCES)[source_rows])
@@ -106,7 +104,7 @@ def scores_of(build: Build) -> dict[str, PairedScores]:
 
 def pooled_pairs(build: Build) -> LabelledObservation:
     """Every natural source of the test fold once, and every successful attack on them."""
-    natural = observations.pick(build.observed(SOURCES), build.roles.value.folds == int(Fold.TEST))
+    natural = observations.pick(build.observed(SOURCES), build.is_in({Fold.TEST}))
     adversarial = []
     for name in build.recipe.attacks:
         pairs = build.pairs(name, {Fold.TEST})

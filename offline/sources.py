@@ -1,6 +1,6 @@
 """Which natural images play which part, so that nothing is measured on what it was fitted to.
 
-The test images of a data set are dealt out once, by source image and before anything is attacked:
+The test images of a data set are dealt out by source image and before anything is attacked:
 
 * calibration: natural images as they come, those that the classifier gets wrong included, because the threshold must
   hold for what a server meets;
@@ -69,6 +69,7 @@ class SplitConfig:
             raise SplitError(
                 f"validation_fraction and test_fraction are positive and leave something to fit, got {fractions}"
             )
+        deal_folds(self)  # so that sources that cannot be split are refused before anything is computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,23 +79,16 @@ class ImageRoles:
     Attributes:
         calibration: (n_calibration,) int64.
         sources: (n_sources,) int64.
-        folds: (n_sources,) int64, values of `Fold`.
         extra: (n_extra,) int64.
     """
 
     calibration: Tensor
     sources: Tensor
-    folds: Tensor
     extra: Tensor
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The record by name, as artefacts keep it."""
-        return {
-            "calibration": self.calibration,
-            "sources": self.sources,
-            "folds": self.folds,
-            "extra": self.extra,
-        }
+        return {"calibration": self.calibration, "sources": self.sources, "extra": self.extra}
 
 
 def deal_roles(config: SplitConfig, is_correct: Tensor, *, seed: int) -> ImageRoles:
@@ -118,17 +112,21 @@ def deal_roles(config: SplitConfig, is_correct: Tensor, *, seed: int) -> ImageRo
             f"are asked for, but of {len(is_correct)} test images {len(correct)} correctly classified ones are left "
             "after calibration; lower the numbers or add images"
         )
-    sources = correct[: config.n_sources]
-    return ImageRoles(
-        calibration=calibration,
-        sources=sources,
-        folds=_folds(config, len(sources)),
-        extra=correct[config.n_sources : wanted],
-    )
+    return ImageRoles(calibration, correct[: config.n_sources], correct[config.n_sources : wanted])
 
 
-def _folds(config: SplitConfig, n_sources: int) -> Tensor:
-    """(n_sources,) folds: first the test images are split off, then the validation images from the rest."""
+def deal_folds(config: SplitConfig) -> Tensor:
+    """Put each source into a fold: first the test images are split off, then the validation images from the rest.
+
+    Which images are attacked does not depend on it, so other folds need no new attacks.
+
+    Returns:
+        (n_sources,) int64, values of `Fold`.
+
+    Raises:
+        SplitError: if there are too few sources for three folds.
+    """
+    n_sources = config.n_sources
     indices = np.arange(n_sources)
     try:
         rest, test = train_test_split(indices, test_size=config.test_fraction, random_state=config.seed)

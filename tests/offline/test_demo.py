@@ -122,7 +122,7 @@ def test_a_second_run_builds_nothing_again(home, said):
 def test_samples_are_test_images_that_fool_as_bytes(build):
     samples = samples_of(build, n_natural=2, n_per_attack=3)
     roles, test = build.roles.value, build.dataset.test
-    natural = test.images[roles.sources[roles.folds == int(Fold.TEST)]]
+    natural = test.images[roles.sources[build.is_in({Fold.TEST})]]
     assert [sample.name for sample in samples] == [
         "natural 1",
         "natural 2",

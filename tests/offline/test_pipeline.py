@@ -70,6 +70,7 @@ OBSERVED = ("bim", "calibration", "extra", "fgsm", "sources")
 
 CHANGES: dict[str, tuple[Callable[[Recipe], Recipe], set[str]]] = {
     "neighbours": (lambda recipe: replace(recipe, detector=replace(recipe.detector, n_neighbors=(3,))), set()),
+    "folds": (lambda recipe: replace(recipe, split=replace(recipe.split, seed=7, test_fraction=0.3)), set()),
     "one attack": (with_epsilon, {"attack-fgsm", "observe-fgsm"}),
     "templates": (
         lambda recipe: replace(recipe, templates=replace(recipe.templates, max_loss=0.4)),
@@ -170,7 +171,7 @@ def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
         assert pairs.is_adversarial.tolist() == [False] * n + [True] * n
         labels = build.dataset.test.labels[build.roles.value.sources]
         attacked = build.attacked("fgsm").value
-        rows = attacked.is_successful & (build.roles.value.folds == fold)
+        rows = attacked.is_successful & build.is_in({fold})
         assert torch.equal(pairs.observation.curves.predicted[:n], labels[rows])
         assert (pairs.observation.curves.predicted[n:] != labels[rows]).all()
         fold_sizes.append(n)
@@ -180,13 +181,13 @@ def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
 def test_the_evaluation_is_of_images_the_detector_has_not_seen(artifacts: Path) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
     roles = build.roles.value
-    test_sources = set(roles.sources[roles.folds == pipeline.Fold.TEST].tolist())
+    test_sources = set(roles.sources[build.is_in({pipeline.Fold.TEST})].tolist())
     others = set(roles.calibration.tolist()) | set(roles.extra.tolist())
     assert test_sources
     assert not test_sources & others
     evaluation = evaluate(build)
     assert evaluation.worst_attack in build.recipe.attacks
     n_references = len(build.fitted.detector.neighbours.features)
-    n_natural = int((roles.folds != pipeline.Fold.TEST).sum()) + len(roles.extra)
+    n_natural = int((~build.is_in({pipeline.Fold.TEST})).sum()) + len(roles.extra)
     assert evaluation.n_fit_natural == n_natural
     assert n_references == evaluation.n_fit_natural + evaluation.n_fit_adversarial

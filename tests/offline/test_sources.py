@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from offline.sources import Fold, SplitConfig, SplitError, deal_roles
+from offline.sources import Fold, SplitConfig, SplitError, deal_folds, deal_roles
 
 
 def test_no_image_has_two_parts_and_sources_are_correct() -> None:
@@ -25,28 +25,26 @@ def test_calibration_images_come_as_they_are() -> None:
 
 def test_folds_are_those_of_the_protocol() -> None:
     """harder2021: first 20 % for the test, then 16 % of all for validation, random_state 42."""
-    roles = deal_roles(SplitConfig(n_calibration=1, n_sources=500), torch.ones(501, dtype=torch.bool), seed=0)
+    folds = deal_folds(SplitConfig(n_calibration=1, n_sources=500))
     rest, test = train_test_split(list(range(500)), test_size=0.2, random_state=42)
     _, validation = train_test_split(rest, test_size=0.2, random_state=42)
-    assert (roles.folds == Fold.TEST).nonzero()[:, 0].tolist() == sorted(test)
-    assert (roles.folds == Fold.VALIDATION).nonzero()[:, 0].tolist() == sorted(validation)
-    assert [int((roles.folds == fold).sum()) for fold in Fold] == [320, 80, 100]
+    assert (folds == Fold.TEST).nonzero()[:, 0].tolist() == sorted(test)
+    assert (folds == Fold.VALIDATION).nonzero()[:, 0].tolist() == sorted(validation)
+    assert [int((folds == fold).sum()) for fold in Fold] == [320, 80, 100]
 
 
 def test_too_few_images_are_refused_with_the_counts() -> None:
     is_correct = torch.arange(100) < 60
     with pytest.raises(SplitError, match=r"10 calibration images and 80 correctly .* of 100 test images 5\d correctly"):
         deal_roles(SplitConfig(n_calibration=10, n_sources=70, n_extra=10), is_correct, seed=0)
-    with pytest.raises(SplitError, match="3 sources leave nothing to fit"):
-        deal_roles(SplitConfig(n_calibration=1, n_sources=3), is_correct, seed=0)
-    with pytest.raises(SplitError, match="1 sources cannot be split into three folds"):
-        deal_roles(SplitConfig(n_calibration=1, n_sources=1), is_correct, seed=0)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n_sources": 0}, "at least 1"),
+        ({"n_sources": 1}, "1 sources cannot be split into three folds"),
+        ({"n_sources": 3}, "3 sources leave nothing to fit"),
         ({"n_extra": -1}, "at least 0"),
         ({"test_fraction": 0.9}, "leave something to fit"),
         ({"validation_fraction": 0.0}, "positive"),
