@@ -5,6 +5,7 @@ Fills the part of README.md between its result markers and writes docs/benchmark
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -84,6 +85,28 @@ def detection(record: Record) -> str:
     )
 
 
+def fold_deals(record: Record) -> str:
+    """The spread over deals of the folds, and simpler detectors on the same folds."""
+    deals = record["deals"]
+    attacks = list(deals[0]["detectors"]["chosen"]["auroc"])
+
+    def spread(values: Sequence[float], sign: str = "") -> str:
+        return f"{100 * statistics.mean(values):{sign}.1f} ± {100 * statistics.stdev(values):.1f}"
+
+    def of(label: str, attack: str) -> list[float]:
+        return [deal["detectors"][label]["auroc"][attack] for deal in deals]
+
+    rows = [[label, *(spread(of(label, attack)) for attack in attacks)] for label in deals[0]["detectors"]]
+    for label in list(deals[0]["detectors"])[1:]:
+        gains = ([a - b for a, b in zip(of("chosen", attack), of(label, attack), strict=True)] for attack in attacks)
+        rows.append([f"chosen − {label}", *(spread(gain, "+") for gain in gains)])
+    return (
+        f"### {record['recipe']}, {len(deals)} deals of the folds\n\n{table(['AUROC %', *attacks], rows)}\n\n"
+        "Mean and standard deviation over deals; each deal chooses, fits and measures anew, on other folds than the "
+        f"table above. {origin(record)}"
+    )
+
+
 def dtypes(record: Record) -> str:
     """What bfloat16 changes."""
     by_dtype = record["auroc_by_dtype"]
@@ -146,6 +169,7 @@ def memory(record: Record) -> str:
 
 SECTIONS: dict[str, Callable[[Record], str]] = {
     "detection_*.json": detection,
+    "fold_deals_*.json": fold_deals,
     "attack_speed*.json": attack_speed,
     "loss_curve_speed*.json": curve_speed,
     "detect_memory*.json": memory,
