@@ -55,7 +55,7 @@ def measured(build: Build, detector: Detector) -> dict[str, Any]:
     scores = {name: paired_scores(detector, build.pairs(name, {Fold.TEST})) for name in build.recipe.attacks}
     return {
         "config": asdict(detector.config),
-        "rows": rows_per_image(detector.config),
+        "n_rows": rows_per_image(detector.config),
         "auroc": {name: auroc(pairs) for name, pairs in scores.items()},
         "tpr_at_5_fpr": {name: tpr_at_fpr(pairs, 0.05) for name, pairs in scores.items()},
     }

@@ -72,7 +72,7 @@ def detection(record: Record) -> str:
             f"### {record['recipe']}\n",
             table(columns, rows),
             "",
-            f"One detector for all attacks, {chosen['rows']} rows an image: {', '.join(config['features'])}; "
+            f"One detector for all attacks, {chosen['n_rows']} rows an image: {', '.join(config['features'])}; "
             f"{len(config['alphas'])} points, {config['n_templates']} templates; k = {config['n_neighbors']}, "
             f"{config['weights']} weights, {config['metric']} metric, {config['scaling']} scaling; the best of "
             f"{evaluation['n_trials']} on the validation fold. {evaluation['n_fit_natural']} natural and "

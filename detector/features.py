@@ -20,6 +20,7 @@ from detector.templates import ClassTemplates
 _FIRST_BRACKET = (0.05, 0.2)
 _LARGEST_SIGMA = 10.0  # noise that leaves nothing of an image with pixels in [0, 1]
 _LEAST_SIGMA = _LARGEST_SIGMA**-2
+_LEAST_GAP = 0.01  # about what rounding logits to bfloat16 leaves of smaller gaps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,12 @@ def _sorted_logits(observation: Observation, config: DetectorConfig) -> Tensor:
     return logits.topk(min(config.n_logits, logits.shape[1]), dim=1).values
 
 
+def _log_margin(observation: Observation, _: DetectorConfig) -> Tensor:
+    """Logarithm of the gap between the two highest logits: attacks of least norm end where it is nearly nothing."""
+    highest = observation.curves.logits.topk(2, dim=1).values
+    return (highest[:, :1] - highest[:, 1:] + _LEAST_GAP).log()
+
+
 def _barrier(observation: Observation, _: DetectorConfig) -> Tensor:
     """Barrier heights and gaps, seed section 4.2 and Figure 6."""
     return torch.cat([barrier_heights(observation.curves), barrier_gaps(observation.curves)], dim=1)
@@ -102,6 +109,7 @@ FEATURES: dict[str, FeatureFamily] = {
     "loss_curve": FeatureFamily(_loss_curve),
     "margin_curve": FeatureFamily(_margin_curve),
     "sorted_logits": FeatureFamily(_sorted_logits),
+    "log_margin": FeatureFamily(_log_margin),
     "barrier": FeatureFamily(_barrier),
     "stability": FeatureFamily(_stability, needs="noise"),
     "noise_margin": FeatureFamily(_noise_margin, needs="noise"),

@@ -158,7 +158,7 @@ def fit(build: Build) -> None:
     """Choose, fit and calibrate the detector."""
     best = build.fitted.best
     console.say(f"chosen of {len(build.fitted.trials)}: {best.config}")
-    console.say(f"validation AUROC {best.mean_auroc:.4f} (mean over attacks), {best.rows} rows an image")
+    console.say(f"validation AUROC {best.mean_auroc:.4f} (mean over attacks), {best.n_rows} rows an image")
 
 
 @recipe_command("evaluate")

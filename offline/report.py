@@ -106,7 +106,7 @@ def _render(build: Build, evaluation: Evaluation, digest: str | None) -> str:
         recipe=build.recipe,
         dataset=build.dataset,
         evaluation=evaluation,
-        worst=min(evaluation.attacks, key=lambda result: result.auroc.value),
+        worst=evaluation.worst,
         config=detector.config,
         detector=detector,
         digest=digest,

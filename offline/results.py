@@ -43,6 +43,11 @@ class Evaluation:
     n_calibration: int
     natural_accuracy: float
 
+    @property
+    def worst(self) -> AttackResult:
+        """The result of the worst attack."""
+        return next(result for result in self.attacks if result.attack == self.worst_attack)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
         return dataclasses.asdict(self)

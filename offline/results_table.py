@@ -46,10 +46,10 @@ def evaluation_table(console: Console, evaluation: Evaluation) -> None:
     ]
     fpr = evaluation.chosen.config.target_fpr
     console.table(f"evaluation on the test fold, %; verdicts at a target FPR of {100 * fpr:g} %", _COLUMNS, rows)
-    worst = min(evaluation.attacks, key=lambda result: result.auroc.value)
+    worst = evaluation.worst
     console.say(
         f"mean AUROC {_percent(evaluation.mean_auroc)} %, worst attack {worst.attack} with "
-        f"{_percent(worst.auroc.value)} %; {evaluation.chosen.rows} rows an image; classifier's accuracy on "
+        f"{_percent(worst.auroc.value)} %; {evaluation.chosen.n_rows} rows an image; classifier's accuracy on "
         f"{evaluation.n_calibration} natural images {_percent(evaluation.natural_accuracy)} %"
     )
 

@@ -178,13 +178,13 @@ class Trial:
         config: the combination.
         mean_auroc: mean over the attacks.
         auroc: by attack.
-        rows: rows an image.
+        n_rows: rows an image.
     """
 
     config: DetectorConfig
     mean_auroc: float
     auroc: dict[str, float]
-    rows: int
+    n_rows: int
 
 
 def run_trials(
@@ -224,7 +224,7 @@ def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
     """The cheapest trial whose mean AUROC is within `tolerance` of the best, and of equally cheap ones the best."""
     best = max(trial.mean_auroc for trial in trials)
     good = [trial for trial in trials if trial.mean_auroc >= best - tolerance]
-    return min(good, key=lambda trial: (trial.rows, -trial.mean_auroc))
+    return min(good, key=lambda trial: (trial.n_rows, -trial.mean_auroc))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
