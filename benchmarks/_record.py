@@ -123,7 +123,7 @@ def _git_commit() -> str:
     here = Path(__file__).parent
     answers = [
         subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":!benchmarks/results"])
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":(top,exclude)benchmarks/results"])
     ]
     if answers[0].returncode != 0:
         return "unknown"
