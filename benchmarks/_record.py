@@ -89,7 +89,7 @@ def now(device: torch.device) -> float:
 
 def write_record(output: Path, device: str, measured: dict[str, Any]) -> None:
     """Write a result with the command, the commit and the machine that made it."""
-    record = {"command": _command(), "commit": _git_commit(), "machine": _machine(device), **measured}
+    record = {"command": _command(), "commit": _COMMIT, "machine": _machine(device), **measured}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
     print(f"written: {output}", flush=True)
@@ -128,3 +128,6 @@ def _git_commit() -> str:
     if answers[0].returncode != 0:
         return "unknown"
     return answers[0].stdout.strip() + ("+changes" if answers[1].stdout.strip() else "")
+
+
+_COMMIT = _git_commit()  # as the code was when it was loaded: a long measurement may outlast it

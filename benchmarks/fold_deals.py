@@ -1,8 +1,8 @@
 """How the figures move with the deal of the folds, and what simpler detectors reach on the same folds.
 
 For each of several seeds the sources are dealt into folds anew, and the recipe's detector is chosen, fitted and
-measured as in a build; attacks and loss curves stay. Beside it, untuned, stand the features of the method's paper and
-a margin curve of few templates. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
+measured as in a build; attacks and loss curves stay. Beside it, untuned but with the same references, stand the
+features of the method's paper and a margin curve of few templates. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
 import argparse
@@ -10,21 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks._record import RESULTS, write_record
-from detector import Detector, DetectorConfig, extract_features
-from detector.detector import detector_from_features
-from offline import observations
+from detector import Detector, DetectorConfig
 from offline.console import Console
 from offline.evaluation import auroc, tpr_at_fpr
-from offline.pipeline import CALIBRATION, Build
+from offline.pipeline import Build
 from offline.recipe import Recipe, read_recipe
 from offline.results import paired_scores
 from offline.sources import Fold
 from offline.tuning import rows_per_image
-
-LEARNED_FROM = {Fold.FIT, Fold.VALIDATION}
 
 
 def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:
@@ -36,18 +30,6 @@ def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:
         "loss curve, 1 template": replace(config, features=("loss_curve", "sorted_logits"), n_templates=1),
         "margin curve, 3 templates": replace(config, features=("margin_curve", "sorted_logits"), n_templates=3),
     }
-
-
-def fitted_on_pairs(build: Build, config: DetectorConfig) -> Detector:
-    """A detector whose references are the pairs of each attack, so that natural twins count once an attack."""
-    pairs = [build.pairs(name, LEARNED_FROM) for name in build.recipe.attacks]
-    return detector_from_features(
-        config,
-        build.templates.value.first(config.n_templates),
-        extract_features(config, observations.join([part.observation for part in pairs])),
-        torch.cat([part.is_adversarial for part in pairs]),
-        extract_features(config, build.observed(CALIBRATION)),
-    )
 
 
 def measured(build: Build, detector: Detector) -> dict[str, Any]:
@@ -70,6 +52,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON files")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if options.deals < 2:
+        parser.error("--deals is at least 2, or there is no spread")
     console = Console()
     for name in options.recipes:
         recipe = read_recipe(name)
@@ -79,7 +63,7 @@ def main() -> None:
             build = Build(dealt, options.artifacts, console, options.device)
             with build.store.locked():
                 detectors = {"chosen": build.fitted.detector}
-                detectors |= {label: fitted_on_pairs(build, config) for label, config in baselines(recipe).items()}
+                detectors |= {label: build.fit(config) for label, config in baselines(recipe).items()}
                 found = {label: measured(build, detector) for label, detector in detectors.items()}
             deals.append({"fold_seed": seed, "detectors": found})
         write_record(options.results / f"fold_deals_{name}.json", options.device, {"recipe": name, "deals": deals})

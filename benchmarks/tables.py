@@ -90,22 +90,25 @@ def spread(values: Sequence[float], sign: str = "") -> str:
     return f"{100 * statistics.mean(values):{sign}.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
+def _aurocs(record: Record, detector: str) -> dict[str, list[float]]:
+    """AUROC of one of the detectors in each deal, by attack."""
+    deals = [deal["detectors"][detector]["auroc"] for deal in record["deals"]]
+    return {attack: [deal[attack] for deal in deals] for attack in deals[0]}
+
+
 def fold_deals(record: Record) -> str:
     """The spread over deals of the folds, and simpler detectors on the same folds."""
-    deals = record["deals"]
-    attacks = list(deals[0]["detectors"]["chosen"]["auroc"])
-
-    def of(label: str, attack: str) -> list[float]:
-        return [deal["detectors"][label]["auroc"][attack] for deal in deals]
-
-    rows = [[label, *(spread(of(label, attack)) for attack in attacks)] for label in deals[0]["detectors"]]
-    for label in list(deals[0]["detectors"])[1:]:
-        gains = ([a - b for a, b in zip(of("chosen", attack), of(label, attack), strict=True)] for attack in attacks)
+    chosen = _aurocs(record, "chosen")
+    others = [label for label in record["deals"][0]["detectors"] if label != "chosen"]
+    rows = [[label, *map(spread, _aurocs(record, label).values())] for label in ("chosen", *others)]
+    for label in others:
+        gains = ([a - b for a, b in zip(chosen[k], other, strict=True)] for k, other in _aurocs(record, label).items())
         rows.append([f"chosen − {label}", *(spread(gain, "+") for gain in gains)])
     return (
-        f"### {record['recipe']}, {len(deals)} deals of the folds\n\n{table(['AUROC %', *attacks], rows)}\n\n"
+        f"### {record['recipe']}, {len(record['deals'])} deals of the folds\n\n{table(['AUROC %', *chosen], rows)}\n\n"
         "Mean and standard deviation over deals; each deal chooses, fits and measures anew, on other folds than the "
-        f"table above. {origin(record)}"
+        "table above but of the same sources. All detectors have the same references; only the chosen one is tuned. "
+        f"{origin(record)}"
     )
 
 
@@ -203,20 +206,16 @@ def readme_part(results: Path) -> str:
         ]
         for record in records
     ]
+    text = f"AUROC / TPR at 5 % FPR on the test fold, %:\n\n{table(['recipe', *attacks], rows)}\n\n"
     dealt = [json.loads(path.read_text()) for path in sorted(results.glob("fold_deals_*.json"))]
-    spreads = [
-        [
-            record["recipe"],
-            *(spread([deal["detectors"]["chosen"]["auroc"][attack] for deal in record["deals"]]) for attack in attacks),
-        ]
-        for record in dealt
-    ]
-    return (
-        f"AUROC / TPR at 5 % FPR on the test fold, %:\n\n{table(['recipe', *attacks], rows)}\n\n"
-        "AUROC over other deals of the folds, each with its own choice of detector, mean ± standard deviation, %:\n\n"
-        f"{table(['recipe', *attacks], spreads)}\n\n"
-        "Intervals, accuracies, cost and speed are in [docs/benchmarks.md](docs/benchmarks.md)."
-    )
+    if dealt:
+        spreads = [[record["recipe"], *map(spread, _aurocs(record, "chosen").values())] for record in dealt]
+        columns = ["recipe", *_aurocs(dealt[0], "chosen")]
+        text += (
+            "AUROC over other deals of the folds, each with its own choice of detector, mean ± standard deviation, "
+            f"%:\n\n{table(columns, spreads)}\n\n"
+        )
+    return f"{text}Intervals, accuracies, cost and speed are in [docs/benchmarks.md](docs/benchmarks.md)."
 
 
 def main() -> None:

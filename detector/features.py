@@ -20,7 +20,7 @@ from detector.templates import ClassTemplates
 _FIRST_BRACKET = (0.05, 0.2)
 _LARGEST_SIGMA = 10.0  # noise that leaves nothing of an image with pixels in [0, 1]
 _LEAST_SIGMA = _LARGEST_SIGMA**-2
-_LEAST_GAP = 0.01  # about what rounding logits to bfloat16 leaves of smaller gaps
+_LEAST_GAP = 0.1  # above the spacing of bfloat16 at logits below 16, so that rounding moves the feature little
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,6 +79,7 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        last_losses = tensors.get(_LAST_LOSSES)
         version, found, history = (description[key] for key in ("format", "belongs_to", "history"))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
@@ -86,13 +87,15 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None
         ) from error
     if version != _FORMAT:
         raise TrainingError(f"{path} has checkpoint format {version}, expected {_FORMAT}; delete it to start anew")
+    if last_losses is None:
+        raise TrainingError(f"{path} has no losses of the training images; delete it to start from the beginning")
     if differences := _differences(found, belongs_to):
         raise TrainingError(
             f"{path} belongs to another training ({'; '.join(differences[:4])}); delete it, choose another path, or "
             "train as it was begun"
         )
     network, momentum = _under(_NETWORK, tensors), _under(_MOMENTUM, tensors)
-    return Checkpoint(found, history, network, momentum, tensors[_LAST_LOSSES])
+    return Checkpoint(found, history, network, momentum, last_losses)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

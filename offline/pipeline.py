@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from detector import ClassTemplates, Detector, Observation, extract_features, to_pixels
+from detector import ClassTemplates, Detector, DetectorConfig, Observation, extract_features, to_pixels
 from detector.detector import detector_from_features
 from offline import observations, steps
 from offline.artifact_keys import artifact_key
@@ -232,22 +232,28 @@ class Build:
         grid = self.recipe.detector
         fit = self.labelled({Fold.FIT})
         validation = {name: self.pairs(name, {Fold.VALIDATION}) for name in self.recipe.attacks}
-        calibration = self.observed(CALIBRATION)
         trials: list[Trial] = []
         with self.console.progress("choosing the detector", total=trial_count(grid)) as progress:
             for trial in run_trials(grid, fit, validation):
                 trials.append(trial)
                 progress.advance()
         best = best_trial(trials, grid.tolerance)
+        return Fitted(self.fit(best.config), best, tuple(trials))
+
+    def fit(self, config: DetectorConfig) -> Detector:
+        """A detector fitted on fit and validation folds, and calibrated.
+
+        Args:
+            config: one whose observations the recipe's grid covers.
+        """
         references = self.labelled({Fold.FIT, Fold.VALIDATION})
-        detector = detector_from_features(
-            best.config,
-            self.templates.value.first(best.config.n_templates),
-            extract_features(best.config, references.observation),
+        return detector_from_features(
+            config,
+            self.templates.value.first(config.n_templates),
+            extract_features(config, references.observation),
             references.is_adversarial,
-            extract_features(best.config, calibration),
+            extract_features(config, self.observed(CALIBRATION)),
         )
-        return Fitted(detector, best, tuple(trials))
 
     def is_in(self, folds: set[Fold]) -> Tensor:
         """(n_sources,) bool: the sources of some folds."""

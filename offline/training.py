@@ -1,9 +1,9 @@
 """Training a classifier: SGD with Nesterov momentum, one learning-rate schedule, crops and flips, and data pruning.
 
-No label smoothing, mixup or adversarial training: they change the loss landscape that the method measures, which
-pruning does not (its expected gradient is that of all images). All that is random comes from the seed and the number of
-the epoch, so a training that goes on from a checkpoint ends with the weights of one that was never interrupted, bit for
-bit on one machine.
+No label smoothing, mixup or adversarial training: they change the loss that is minimised, and with it the landscape
+that the method measures. Pruning does not bias that loss (`offline.data_pruning`). All that is random comes from the
+seed and the number of the epoch, so a training that goes on from a checkpoint ends with the weights of one that was
+never interrupted, bit for bit on one machine.
 """
 
 import dataclasses
@@ -171,8 +171,8 @@ class _Run:
     def _learn(self, epoch: int, on_images: Callable[[int], object]) -> float:
         generator = self._generator(epoch)
         done = (epoch - 1) / self.config.epochs
-        visit = choose_visit(self.last_losses, self.config.prune_ratio, done, generator)
-        n_steps = math.ceil(len(visit.rows) / self.config.batch_size)
+        visit = choose_visit(self.last_losses, self.config.prune_ratio, epoch / self.config.epochs, generator)
+        n_steps = min(math.ceil(len(visit.rows) / self.config.batch_size), len(visit.rows) // 2)  # no batch of one
         batches = zip(visit.rows.tensor_split(n_steps), visit.weights.tensor_split(n_steps), strict=True)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.classifier.train()
@@ -238,16 +238,23 @@ class _Run:
         """Go back to the state of a checkpoint, and tell its epochs."""
         try:
             self.classifier.network.load_state_dict(kept.network)
-            self.last_losses.copy_(kept.last_losses)
+            self._fill(self.last_losses, kept.last_losses)
             for name, value in kept.momentum.items():
-                parameter = self.parameters[name]
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
+                momentum = torch.empty_like(self.parameters[name])
+                self._fill(momentum, value)
+                self.optimizer.state[self.parameters[name]]["momentum_buffer"] = momentum
             return [EpochRecord(**entries) for entries in kept.history]
         except (RuntimeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise TrainingError(
                 f"{path} has other content than the training needs ({reason}); delete it to start from the beginning"
             ) from error
+
+    @staticmethod
+    def _fill(place: Tensor, value: Tensor) -> None:
+        if place.shape != value.shape:
+            raise RuntimeError(f"a tensor has the shape {tuple(value.shape)} instead of {tuple(place.shape)}")
+        place.copy_(value)
 
 
 @contextmanager

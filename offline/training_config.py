@@ -17,13 +17,13 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step; the batches of an epoch differ by one image at the most.
+        batch_size: images a step; the batches of an epoch differ by one image at the most, and none has just one.
         learning_rate: the highest.
         momentum: of SGD, Nesterov's way, in (0, 1).
         weight_decay: of all parameters.
         schedule: a key of `SCHEDULES`.
-        warmup_fraction: of all steps, in which the rate rises to the highest one.
-        milestones: for "multistep", the fractions of all steps after which the rate falls.
+        warmup_fraction: of the training, in which the rate rises to the highest one.
+        milestones: for "multistep", the fractions of the training after which the rate falls.
         decay: for "multistep", what the rate is multiplied with at each milestone.
         crop_padding: pixels that an image is shifted in each direction at the most.
         crop_fill: what comes in at the edge: "zero" (black) or "reflect" (the image mirrored).

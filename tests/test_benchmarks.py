@@ -28,3 +28,21 @@ def test_every_result_names_command_commit_and_machine(path) -> None:
     assert len(record["commit"].partition("+")[0]) == 40
     assert record["machine"]["cpu"]
     assert record["machine"]["libraries"]["torch"]
+
+
+def test_deals_are_told_by_mean_and_deviation_and_compared_in_pairs() -> None:
+    def deal(chosen: float, other: float) -> dict[str, object]:
+        return {"detectors": {"chosen": {"auroc": {"fgsm": chosen}}, "other": {"auroc": {"fgsm": other}}}}
+
+    record = {
+        "recipe": "toy",
+        "deals": [deal(0.9, 0.8), deal(0.8, 0.6)],
+        "command": "python -m benchmarks.fold_deals",
+        "commit": 40 * "0",
+        "machine": {"cpu": "c", "n_threads": 1, "n_cores": 2, "device": "cpu", "libraries": {"torch": "2"}},
+    }
+    text = tables.fold_deals(record)
+    assert "### toy, 2 deals of the folds" in text
+    assert "| chosen | 85.0 ± 7.1 |" in text
+    assert "| other | 70.0 ± 14.1 |" in text
+    assert "| chosen − other | +15.0 ± 7.1 |" in text

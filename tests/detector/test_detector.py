@@ -125,10 +125,10 @@ def test_the_log_margin_is_of_the_two_highest_logits_and_finite_at_a_tie(
     config = DetectorConfig(alphas=(0.0, 1.0), features=("log_margin",))
     observation = observe(config, classifier, images, templates)
     highest, second = observation.curves.logits.sort(dim=1, descending=True).values[:, :2].unbind(1)
-    expected = torch.log(highest - second + 0.01)
+    expected = torch.log(highest - second + 0.1)
     torch.testing.assert_close(extract_features(config, observation), expected[:, None])
     level = replace(observation, curves=replace(observation.curves, logits=torch.zeros_like(observation.curves.logits)))
-    torch.testing.assert_close(extract_features(config, level).exp(), torch.full((64, 1), 0.01, dtype=images.dtype))
+    torch.testing.assert_close(extract_features(config, level).exp(), torch.full((64, 1), 0.1, dtype=images.dtype))
 
 
 def test_the_score_can_be_attacked_by_gradient(fitted: Detector, classifier: ToyClassifier, images: Tensor) -> None:

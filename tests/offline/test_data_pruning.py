@@ -10,8 +10,8 @@ from offline.data_pruning import choose_visit
 LOSSES = torch.rand(400, generator=torch.Generator().manual_seed(0)) ** 4  # most are small, as in a training
 
 
-def visit(losses=LOSSES, prune_ratio=0.5, done=0.5, seed=0):
-    return choose_visit(losses, prune_ratio, done, torch.Generator().manual_seed(seed))
+def visit(losses=LOSSES, prune_ratio=0.5, end=0.5, seed=0):
+    return choose_visit(losses, prune_ratio, end, torch.Generator().manual_seed(seed))
 
 
 def test_only_easy_images_are_left_out_and_the_others_weigh_more():
@@ -33,8 +33,13 @@ def test_the_expected_loss_is_that_of_all_images(prune_ratio):
 
 @pytest.mark.parametrize(
     "options",
-    [{"prune_ratio": 0.0}, {"done": 0.875}, {"losses": torch.full((400,), math.inf)}],
-    ids=["no pruning", "last epochs", "first epoch"],
+    [
+        {"prune_ratio": 0.0},
+        {"end": 36 / 40},
+        {"end": 1.0},
+        {"losses": torch.full((400,), math.inf)},
+    ],
+    ids=["no pruning", "last eighth", "only epoch", "first epoch"],
 )
 def test_every_image_is_met_once(options):
     found = visit(**options)
@@ -46,3 +51,14 @@ def test_every_image_is_met_once(options):
 def test_the_generator_decides():
     assert torch.equal(visit().rows, visit().rows)
     assert not torch.equal(visit().rows[:50], visit(seed=1).rows[:50])
+
+
+def test_the_last_eighth_begins_where_it_does():
+    assert len(visit(end=35 / 40).rows) < 400
+
+
+def test_one_image_alone_is_no_epoch():
+    """Batch norm needs two; of these only the hard one is sure to stay."""
+    for seed in range(20):
+        found = visit(torch.tensor([0.0, 0.1, 9.0]), prune_ratio=0.9, seed=seed)
+        assert len(found.rows) >= 2

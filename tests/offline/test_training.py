@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from offline.augmentation import Augmentation, augment
+from offline.data_pruning import Visit
 from offline.dataset_records import LabelledImages
 from offline.datasets import DataConfig, load_dataset
 from offline.training import TrainingConfig, TrainingError, train_classifier
@@ -44,6 +45,18 @@ class WithDropout(nn.Module):
             nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5)
         )
         self.linear = nn.Linear(8 * 36, n_classes)
+
+    def forward(self, images):
+        return self.linear(self.layers(images))
+
+
+class WithNormAtTheEnd(nn.Module):
+    """A factory of a network whose batch norm sees one number an image and channel."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 6), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
+        self.linear = nn.Linear(8, n_classes)
 
     def forward(self, images):
         return self.linear(self.layers(images))
@@ -94,6 +107,60 @@ def test_the_reported_accuracy_is_that_of_the_classifier(tmp_path):
     result = train(tmp_path / "c")
     predicted = result.classifier(TEST.images.float() / 255).argmax(dim=1)
     assert result.history[-1].test_accuracy == (predicted == TEST.labels).double().mean().item()
+
+
+def one_step(path, monkeypatch, rows, weights, images=TRAIN, learning_rate=0.05):
+    """One epoch of one step on a given visit."""
+    monkeypatch.setattr("offline.training.choose_visit", lambda *_: Visit(rows, weights))
+    config = TrainingConfig(epochs=1, batch_size=90, learning_rate=learning_rate, precision="float32")
+    return train(path, config, train=images)
+
+
+def test_images_count_by_their_weights(tmp_path, monkeypatch):
+    """Two for one half of the images and nothing for the other is one for the first half alone."""
+    weights = torch.cat([torch.full((45,), 2.0), torch.zeros(45)])
+    weighted = weights_of(one_step(tmp_path / "a", monkeypatch, torch.arange(90), weights))
+    alone = weights_of(one_step(tmp_path / "b", monkeypatch, torch.arange(45), torch.ones(45)))
+    both = weights_of(one_step(tmp_path / "c", monkeypatch, torch.arange(90), torch.ones(90)))
+    for name, value in alone.items():
+        torch.testing.assert_close(weighted[name], value)
+    assert not torch.allclose(both["classifier.2.weight"], alone["classifier.2.weight"], atol=1e-5)
+
+
+def test_the_loss_told_is_that_of_all_images_also_where_some_are_left_out(tmp_path, monkeypatch):
+    """One image counts for its twin that is left out, the others for themselves."""
+    rows = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(89)])
+    images = LabelledImages(TRAIN.images[rows], TRAIN.labels[rows])
+    weights = torch.cat([torch.full((1,), 2.0), torch.ones(88)])
+    whole = one_step(tmp_path / "a", monkeypatch, torch.arange(90), torch.ones(90), images, learning_rate=1e-9)
+    pruned = one_step(tmp_path / "b", monkeypatch, torch.arange(1, 90), weights, images, learning_rate=1e-9)
+    assert pruned.history[0].loss == pytest.approx(whole.history[0].loss, rel=1e-5)
+
+
+def test_an_image_is_mirrored_in_every_other_epoch(tmp_path, monkeypatch):
+    masks = []
+
+    def watched(images, augmentation, is_mirrored, generator):
+        masks.append(is_mirrored)
+        return augment(images, augmentation, is_mirrored, generator)
+
+    monkeypatch.setattr("offline.training.augment", watched)
+    monkeypatch.setattr("offline.training.choose_visit", lambda *_: Visit(torch.arange(90), torch.ones(90)))
+    train(tmp_path / "c", dataclasses.replace(CONFIG, epochs=3, batch_size=90))
+    assert torch.equal(masks[0], ~masks[1])
+    assert torch.equal(masks[0], masks[2])
+    assert 20 < int(masks[0].sum()) < 70
+
+
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_pruned_epochs_are_shorter_and_tell_all_images(tmp_path, batch_size):
+    """Also with batch norm on single pixels, which cannot learn from a batch of one image."""
+    n_images = []
+    config = dataclasses.replace(CONFIG, epochs=8, batch_size=batch_size, prune_ratio=0.9)
+    spec = dataclasses.replace(SPEC, architecture=f"{__name__}:WithNormAtTheEnd")
+    train(tmp_path / "c", config, spec, on_images=n_images.append)
+    assert sum(n_images) == 8 * len(TRAIN)
+    assert max(n_images) > batch_size + 1  # the images that an epoch left out, told at once
 
 
 @pytest.mark.parametrize("spec", [SPEC, DROPOUT])
@@ -164,20 +231,28 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path, change, 
     assert (tmp_path / "c").read_bytes() == before
 
 
-@pytest.mark.parametrize("fault", ["empty", "truncated", "pickle", "plain weights"])
+@pytest.mark.parametrize("fault", ["empty", "truncated", "pickle", "plain weights", "no losses"])
 def test_a_damaged_checkpoint_is_refused(tmp_path, fault):
     path = tmp_path / "c"
     train(path)
     if fault == "plain weights":
         save_file(load_file(path), path)
+    elif fault == "no losses":
+        with safe_open(path, framework="pt") as file:
+            description = file.metadata()
+        tensors = load_file(path)
+        del tensors["last_losses"]
+        save_file(tensors, path, description)
     else:
         contents = {"empty": b"", "truncated": path.read_bytes()[:-9], "pickle": b"\x80\x04N."}
         path.write_bytes(contents[fault])
-    with pytest.raises(TrainingError, match=r"no checkpoint of a training .*delete it"):
+    with pytest.raises(
+        TrainingError, match=r"(no checkpoint of a training|no losses of the training images).*delete it"
+    ):
         train(path)
 
 
-@pytest.mark.parametrize("fault", ["a tensor less", "other losses", "another history"])
+@pytest.mark.parametrize("fault", ["a tensor less", "other losses", "one loss for all", "another history"])
 def test_a_checkpoint_with_other_content_is_refused(tmp_path, fault):
     path = tmp_path / "c"
     train(path)
@@ -188,6 +263,8 @@ def test_a_checkpoint_with_other_content_is_refused(tmp_path, fault):
         del tensors["network.classifier.2.weight"]
     elif fault == "other losses":
         tensors["last_losses"] = torch.zeros(5)
+    elif fault == "one loss for all":
+        tensors["last_losses"] = torch.zeros(1)
     else:
         description["history"][0]["colour"] = "red"
     save_file(tensors, path, {"modeguard_training": json.dumps(description)})
