@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import pytest
 import torch
@@ -10,12 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from offline.augmentation import Augmentation, augment
+from offline.augmentation import augment
 from offline.data_pruning import Visit
 from offline.dataset_records import LabelledImages
 from offline.datasets import DataConfig, load_dataset
 from offline.training import TrainingConfig, TrainingError, train_classifier
-from offline.training_config import SCHEDULES, learning_rate_at
 from templates_store.classifiers import ClassifierError, ClassifierSpec
 
 SPEC = ClassifierSpec("digits-cnn", 3, (1, 6, 6), (0.5,), (0.25,))
@@ -306,116 +304,6 @@ def test_images_that_do_not_fit_the_classifier_are_refused(tmp_path):
         train(tmp_path / "c", train=toy_images(1, 0))
     with pytest.raises(ClassifierError, match="finished program"):
         train(tmp_path / "c", spec=dataclasses.replace(SPEC, architecture="torch.export"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("epochs", 0),
-        ("batch_size", 1),
-        ("learning_rate", 0.0),
-        ("learning_rate", math.inf),
-        ("momentum", 1.0),
-        ("weight_decay", -1e-4),
-        ("schedule", "constant"),
-        ("warmup_fraction", 1.0),
-        ("milestones", (0.5, 60.0)),
-        ("decay", 1.0),
-        ("crop_padding", -1),
-        ("crop_fill", "grey"),
-        ("rotation_degrees", 200.0),
-        ("prune_ratio", 1.0),
-        ("precision", "float16"),
-        ("seed", -1),
-    ],
-)
-def test_a_configuration_of_nonsense_is_refused(name, value):
-    with pytest.raises(TrainingError, match=name):
-        dataclasses.replace(CONFIG, **{name: value})
-
-
-def rates(config, n_steps=1000):
-    return torch.tensor([learning_rate_at((step + 0.5) / n_steps, config) for step in range(n_steps)])
-
-
-def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
-    config = TrainingConfig(learning_rate=0.4, schedule="onecycle", warmup_fraction=0.25)
-    found = rates(config)
-    assert abs(int(found.argmax()) - 250) <= 1
-    assert (found[:250].diff() > 0).all()
-    assert (found[251:].diff() < 0).all()
-    assert found.max().item() == pytest.approx(0.4, rel=1e-4)
-    assert found[125].item() == pytest.approx(0.2, rel=0.01)
-    assert found[625].item() == pytest.approx(0.2, rel=0.01)  # half of a half cosine
-    assert found[-1] < 1e-5
-
-
-def test_multistep_is_that_of_the_protocol():
-    """200 epochs, one of warm-up, a fifth after 60, 120 and 160 (Harder et al. 2021, CIFAR-100)."""
-    config = TrainingConfig(
-        learning_rate=0.1, schedule="multistep", warmup_fraction=1 / 200, milestones=(0.3, 0.6, 0.8), decay=0.2
-    )
-    found = rates(config, 200 * 10)
-    for epoch, rate in ((1, 0.1), (59, 0.1), (60, 0.02), (119, 0.02), (120, 0.004), (160, 0.0008), (199, 0.0008)):
-        assert found[epoch * 10].item() == pytest.approx(rate)
-    assert (found[:10].diff() > 0).all()
-
-
-def test_every_schedule_can_be_chosen():
-    for name in SCHEDULES:
-        assert rates(TrainingConfig(schedule=name), 50).min() > 0
-
-
-def padded(image, padding, fill):
-    pixels = image[None].float() / 255
-    mode = {"zero": "constant", "reflect": "reflect"}[fill]
-    return nn.functional.pad(pixels, (padding,) * 4, mode=mode)[0]
-
-
-@pytest.mark.parametrize("fill", ["zero", "reflect"])
-def test_a_crop_is_a_window_of_the_padded_image(fill):
-    """A naive oracle: each result is one of the 2 × 25 windows that padding by 2 and flipping allow, and all occur."""
-    image = torch.randint(0, 256, (3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    wide = padded(image, 2, fill)
-    windows = [wide[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
-    windows = torch.stack(windows + [window.flip(2) for window in windows])
-    batch = image.expand(1000, -1, -1, -1)
-    is_mirrored = torch.arange(1000) % 2 == 0
-    found = augment(batch, Augmentation(2, fill, flip=True), is_mirrored, torch.Generator().manual_seed(1))
-    distances = (found[:, None] - windows[None]).abs().amax((2, 3, 4))
-    assert (distances.min(dim=1).values < 1e-6).all()
-    assert torch.equal(distances.argmin(dim=1) >= 25, is_mirrored)
-    counts = torch.bincount(distances.argmin(dim=1), minlength=50)
-    assert counts.min() > 3  # of 20 expected
-    assert counts.max() < 50
-
-
-def test_no_augmentation_changes_nothing():
-    assert torch.equal(
-        augment(TRAIN.images, Augmentation(), torch.ones(90, dtype=torch.bool), torch.Generator()),
-        TRAIN.images.float() / 255,
-    )
-
-
-def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle():
-    rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(65.0) - 32, indexing="ij")
-    disc = (rows**2 + columns**2 < 100).to(torch.uint8) * 255
-    bar = ((rows.abs() < 2) & (columns.abs() < 13)).to(torch.uint8) * 255
-    turned = augment(
-        torch.stack([disc, bar])[:, None].repeat(20, 1, 1, 1),
-        Augmentation(rotation_degrees=30),
-        torch.zeros(40, dtype=torch.bool),
-        torch.Generator(),
-    )[:, 0]
-    discs, bars = turned[0::2], turned[1::2]
-    assert (discs - disc / 255).abs().mean() < 0.02
-    spread = torch.stack([(bars * rows**2).sum((1, 2)), (bars * rows * columns).sum((1, 2))])
-    across = (bars * columns**2).sum((1, 2))
-    angles = (0.5 * torch.atan2(2 * spread[1], across - spread[0])).rad2deg()  # principal axis of second moments
-    assert angles.abs().max() < 31
-    assert angles.max() - angles.min() > 30
-    lengths = (bars.sum((1, 2)) / (bar / 255).sum()).tolist()
-    assert lengths == pytest.approx([1.0] * 20, abs=0.03)  # a rotation, not a shear: the area stays
 
 
 def test_the_digits_network_is_good_within_seconds(tmp_path):
