@@ -16,7 +16,6 @@ from offline.evaluation import auroc
 from offline.pipeline import SOURCES, Build
 from offline.recipe import read_recipe
 from offline.results import evaluate, paired_scores, write_build
-from offline.sources import Fold
 from offline.tuning import LabelledObservation
 from templates_store.classifiers import load_classifier
 
@@ -29,7 +28,7 @@ def auroc_in(build: Build, dtype: str) -> dict[str, float]:
     results = {}
     with build.console.progress(f"test fold in {dtype}", total=len(build.recipe.attacks)) as progress:
         for name in build.recipe.attacks:
-            attacked, kept = build.attacked(name).value, build.successes(name, {Fold.TEST})
+            attacked, kept = build.attacked(name).value, build.successes(name, build.folds.is_test)
             natural = build.pixels_of(SOURCES)[attacked.source_rows[kept]]
             pixels = torch.cat([natural, attacked.images[kept]]).to(build.device)
             observation = observe(detector.config, classifier, pixels, detector.templates)

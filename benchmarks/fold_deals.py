@@ -17,7 +17,6 @@ from offline.evaluation import auroc, tpr_at_fpr
 from offline.pipeline import Build
 from offline.recipe import Recipe, read_recipe
 from offline.results import paired_scores
-from offline.sources import Fold
 from offline.tuning import rows_per_image
 
 
@@ -34,7 +33,7 @@ def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:
 
 def measured(build: Build, detector: Detector) -> dict[str, Any]:
     """AUROC and TPR at 5 % FPR on the test fold, by attack, with what the detector is."""
-    scores = {name: paired_scores(detector, build.pairs(name, {Fold.TEST})) for name in build.recipe.attacks}
+    scores = {name: paired_scores(detector, build.pairs(name, build.folds.is_test)) for name in build.recipe.attacks}
     return {
         "config": asdict(detector.config),
         "n_rows": rows_per_image(detector.config),

@@ -75,7 +75,7 @@ def detection(record: Record) -> str:
             f"One detector for all attacks, {chosen['n_rows']} rows an image: {', '.join(config['features'])}; "
             f"{len(config['alphas'])} points, {config['n_templates']} templates; k = {config['n_neighbors']}, "
             f"{config['weights']} weights, {config['metric']} metric, {config['scaling']} scaling; the best of "
-            f"{evaluation['n_trials']} on the validation fold. {evaluation['n_fit_natural']} natural and "
+            f"{evaluation['n_trials']} by cross-validation. {evaluation['n_fit_natural']} natural and "
             f"{evaluation['n_fit_adversarial']} adversarial references, {evaluation['n_calibration']} calibration "
             f"images as they come (the classifier gets {100 * evaluation['natural_accuracy']:.1f} % right). "
             f"Attacks: {'; '.join(record['attacks'].values())}. Intervals: 95 %, bootstrap over test images.",

@@ -19,7 +19,6 @@ from offline.report import write_report
 from offline.report_pictures import png_of
 from offline.results import evaluate, write_build
 from offline.results_table import evaluation_table
-from offline.sources import Fold
 
 __all__ = ["Sample", "ask", "run_demo", "samples_of"]
 
@@ -91,11 +90,11 @@ def samples_of(build: Build, *, n_natural: int = _N_NATURAL, n_per_attack: int =
     roles, test = build.roles.value, build.dataset.test
     samples = [
         Sample(f"natural {number + 1}", int(test.labels[row]), False, test.images[row])
-        for number, row in enumerate(roles.sources[build.is_in({Fold.TEST})][:n_natural].tolist())
+        for number, row in enumerate(roles.sources[build.folds.is_test][:n_natural].tolist())
     ]
     for offset, name in enumerate(build.recipe.attacks):
         attacked = build.attacked(name).value
-        kept = build.successes(name, {Fold.TEST})
+        kept = build.successes(name, build.folds.is_test)
         images = to_bytes(attacked.images[kept])
         labels = test.labels[roles.sources[attacked.source_rows[kept]]]
         fooling = _fooling(build, images, labels)

@@ -24,8 +24,8 @@ from offline.console import Console
 from offline.datasets import ImageDataset, load_dataset
 from offline.recipe import Recipe
 from offline.recipe_sections import CALIBRATION, EXTRA, SOURCES
-from offline.sources import Fold, ImageRoles, deal_folds
-from offline.tuning import LabelledObservation, Trial, best_trial, run_trials, trial_count
+from offline.sources import Folds, ImageRoles, deal_folds
+from offline.tuning import LabelledObservation, Rotation, Trial, best_trial, run_trials, trial_count
 from templates_store.classifiers import (
     NetworkClassifier,
     check_classifier,
@@ -228,25 +228,30 @@ class Build:
 
     @cached_property
     def fitted(self) -> Fitted:
-        """The detector: chosen on the validation fold, fitted on fit and validation folds, calibrated."""
-        grid = self.recipe.detector
-        fit = self.labelled({Fold.FIT})
-        validation = {name: self.pairs(name, {Fold.VALIDATION}) for name in self.recipe.attacks}
+        """The detector: chosen by cross-validation, fitted on all but the test fold, calibrated."""
+        grid, folds = self.recipe.detector, self.folds
+        rotations = [
+            Rotation(
+                fit=self.labelled(~folds.is_test & ~part),
+                validation={name: self.pairs(name, part) for name in self.recipe.attacks},
+            )
+            for part in folds.validation_parts
+        ]
         trials: list[Trial] = []
         with self.console.progress("choosing the detector", total=trial_count(grid)) as progress:
-            for trial in run_trials(grid, fit, validation):
+            for trial in run_trials(grid, rotations):
                 trials.append(trial)
                 progress.advance()
         best = best_trial(trials, grid.tolerance)
         return Fitted(self.fit(best.config), best, tuple(trials))
 
     def fit(self, config: DetectorConfig) -> Detector:
-        """A detector fitted on fit and validation folds, and calibrated.
+        """A detector fitted on all but the test fold, and calibrated.
 
         Args:
             config: one whose observations the recipe's grid covers.
         """
-        references = self.labelled({Fold.FIT, Fold.VALIDATION})
+        references = self.labelled(~self.folds.is_test)
         return detector_from_features(
             config,
             self.templates.value.first(config.n_templates),
@@ -255,30 +260,31 @@ class Build:
             extract_features(config, self.observed(CALIBRATION)),
         )
 
-    def is_in(self, folds: set[Fold]) -> Tensor:
-        """(n_sources,) bool: the sources of some folds."""
-        return torch.isin(deal_folds(self.recipe.split), torch.tensor([int(fold) for fold in folds]))
+    @cached_property
+    def folds(self) -> Folds:
+        """What each source is for."""
+        return deal_folds(self.recipe.split)
 
-    def successes(self, attack: str, folds: set[Fold]) -> Tensor:
-        """(n,) bool: which images of `attacked(attack)` fool the classifier and stem from sources of some folds."""
+    def successes(self, attack: str, among: Tensor) -> Tensor:
+        """(n,) bool: images of `attacked(attack)` that fool the classifier, of sources `among` (n_sources,) bool."""
         attacked = self.attacked(attack).value
-        return attacked.is_successful & self.is_in(folds)[attacked.source_rows]
+        return attacked.is_successful & among[attacked.source_rows]
 
-    def pairs(self, attack: str, folds: set[Fold]) -> LabelledObservation:
-        """Natural twins, then adversarial images, of the attack's successes in some folds."""
-        kept = self.successes(attack, folds)
+    def pairs(self, attack: str, among: Tensor) -> LabelledObservation:
+        """Natural twins, then adversarial images, of the attack's successes on sources `among` (n_sources,) bool."""
+        kept = self.successes(attack, among)
         natural = observations.pick(self.observed(SOURCES), self.attacked(attack).value.source_rows[kept])
         adversarial = observations.pick(self.observed(attack), kept)
         n_pairs = int(kept.sum())
         return LabelledObservation(observations.join([natural, adversarial]), torch.arange(2 * n_pairs) >= n_pairs)
 
-    def labelled(self, folds: set[Fold]) -> LabelledObservation:
-        """Every natural image (the extra ones too) and every successful attack of some folds, each once."""
-        natural = [observations.pick(self.observed(SOURCES), self.is_in(folds))]
+    def labelled(self, among: Tensor) -> LabelledObservation:
+        """Every source `among` (n_sources,) bool, every successful attack on one, and the extra images, each once."""
+        natural = [observations.pick(self.observed(SOURCES), among)]
         if len(self.roles.value.extra):
             natural.append(self.observed(EXTRA))
         adversarial = [
-            observations.pick(self.observed(name), self.successes(name, folds)) for name in self.recipe.attacks
+            observations.pick(self.observed(name), self.successes(name, among)) for name in self.recipe.attacks
         ]
         n_natural = sum(len(part.curves.predicted) for part in natural)
         joined = observations.join([*natural, *adversarial])

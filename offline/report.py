@@ -41,7 +41,6 @@ from offline.report_pictures import (
     spread_picture,
 )
 from offline.results import Evaluation, flagged_share, paired_scores
-from offline.sources import Fold
 from offline.tuning import Trial
 from templates_store.atomic import write_file_atomically
 
@@ -193,7 +192,7 @@ def _spread_pictures(build: Build) -> list[Markup]:
     shown = ["losses"] + (["margins"] if "margin_curve" in detector.config.features else [])
     return [
         spread_picture(
-            spread_of(detector, build.pairs(name, {Fold.TEST}), quantity),
+            spread_of(detector, build.pairs(name, build.folds.is_test), quantity),
             name,
             _QUANTITIES[quantity],
             f"Mean {_QUANTITIES[quantity]} curves of natural and adversarial images: {name}",

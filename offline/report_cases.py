@@ -14,7 +14,6 @@ from offline.evaluation import PairedScores
 from offline.pipeline import SOURCES, Build
 from offline.report_pictures import Spread
 from offline.results import paired_scores
-from offline.sources import Fold
 from offline.tuning import LabelledObservation, alphas_of
 
 __all__ = ["Case", "Judged", "cases_of", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
@@ -78,7 +77,7 @@ def cases_of(build: Build) -> list[Case]:
     roles = build.roles.value
     chosen: list[tuple[str, int]] = []
     for number, name in enumerate(build.recipe.attacks):
-        rows = build.successes(name, {Fold.TEST}).nonzero()[:, 0]
+        rows = build.successes(name, build.folds.is_test).nonzero()[:, 0]
         chosen.append((name, int(rows[number % len(rows)])))
     source_rows = [int(build.attacked(name).value.source_rows[row]) for name, row in chosen]
     natural = _judge(build, build.pixels_of(SOURCES)[source_rows])
@@ -99,15 +98,16 @@ def cases_of(build: Build) -> list[Case]:
 
 def scores_of(build: Build) -> dict[str, PairedScores]:
     """Scores of the test pairs by attack."""
-    return {name: paired_scores(build.fitted.detector, build.pairs(name, {Fold.TEST})) for name in build.recipe.attacks}
+    detector, is_test = build.fitted.detector, build.folds.is_test
+    return {name: paired_scores(detector, build.pairs(name, is_test)) for name in build.recipe.attacks}
 
 
 def pooled_pairs(build: Build) -> LabelledObservation:
     """Every natural source of the test fold once, and every successful attack on them."""
-    natural = observations.pick(build.observed(SOURCES), build.is_in({Fold.TEST}))
+    natural = observations.pick(build.observed(SOURCES), build.folds.is_test)
     adversarial = []
     for name in build.recipe.attacks:
-        pairs = build.pairs(name, {Fold.TEST})
+        pairs = build.pairs(name, build.folds.is_test)
         adversarial.append(observations.pick(pairs.observation, pairs.is_adversarial))
     joined = observations.join([natural, *adversarial])
     n_natural = len(natural.curves.predicted)

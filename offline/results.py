@@ -11,7 +11,6 @@ import torch
 from detector import Detector, Observation, conformal_p_values, extract_features
 from offline.evaluation import AttackResult, PairedScores, Scores, measure
 from offline.pipeline import CALIBRATION, Build
-from offline.sources import Fold
 from offline.tuning import LabelledObservation, Trial
 from templates_store.bundle import write_bundle
 
@@ -26,7 +25,7 @@ class Evaluation:
         attacks: one result an attack.
         mean_auroc: mean over the attacks.
         worst_attack: name of the attack with the lowest AUROC.
-        chosen: the trial on the validation fold that decided.
+        chosen: the trial of the cross-validation that decided.
         n_trials: how many combinations were tried.
         n_fit_natural, n_fit_adversarial: reference images of the detector.
         n_calibration: natural images that the threshold rests on.
@@ -131,7 +130,7 @@ def _scores(detector: Detector, observation: Observation) -> torch.Tensor:
 
 def _attack_result(build: Build, name: str) -> AttackResult:
     detector, config = build.fitted.detector, build.recipe.evaluation
-    attacked, pairs = build.attacked(name).value, build.pairs(name, {Fold.TEST})
+    attacked, pairs = build.attacked(name).value, build.pairs(name, build.folds.is_test)
     scored = paired_scores(detector, pairs)
     intervals = measure(
         scored,

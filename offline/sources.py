@@ -4,34 +4,41 @@ The test images of a data set are dealt out by source image and before anything 
 
 * calibration: natural images as they come, those that the classifier gets wrong included, because the threshold must
   hold for what a server meets;
-* sources: correctly classified images that are attacked, split into fit, validation and test folds so that an image
-  and its adversarial twins are never in different folds (protocol "harder2021": 64/16/20, random_state 42);
+* sources: correctly classified images that are attacked. One fold of them is for the test; the others take turns in
+  choosing the detector (protocol "harder2021": 64/16/20, random_state 42, of which the 16 % go round). An image and its
+  adversarial twins are never in different folds;
 * extra: more correctly classified natural images for the fit fold, so that both kinds are about as many.
 
 Templates come from the training images, so they are in none of these.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from detector import ModeguardError
 
 
-class Fold(IntEnum):
-    """What a source image is for."""
-
-    FIT = 0
-    VALIDATION = 1
-    TEST = 2
-
-
 class SplitError(ModeguardError, ValueError):
     """A data set too small for what a recipe asks of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folds:
+    """What each source is for.
+
+    Attributes:
+        is_test: (n_sources,) bool, for measuring and nothing else.
+        validation_parts: (n_parts, n_sources) bool. The detector is chosen by cross-validation over these parts: every
+            source that is no test image is in one. The first is the protocol's validation fold.
+    """
+
+    is_test: Tensor
+    validation_parts: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +50,10 @@ class SplitConfig:
         n_sources: correctly classified images to attack, all folds together.
         n_extra: more correctly classified natural images for the fit fold.
         n_template_pool: training images that templates are chosen from; 0 for all.
-        validation_fraction: of the sources, to choose the detector by.
+        validation_fraction: of the sources, in each part that the detector is chosen by; there are as many parts as
+            the sources outside the test fold make, at least 2.
         test_fraction: of the sources, to measure it on.
-        seed: of the folds.
+        seed: of the folds and parts.
     """
 
     n_calibration: int
@@ -115,28 +123,30 @@ def deal_roles(config: SplitConfig, is_correct: Tensor, *, seed: int) -> ImageRo
     return ImageRoles(calibration, correct[: config.n_sources], correct[config.n_sources : wanted])
 
 
-def deal_folds(config: SplitConfig) -> Tensor:
-    """Put each source into a fold: first the test images are split off, then the validation images from the rest.
+def deal_folds(config: SplitConfig) -> Folds:
+    """Split off the test images, and deal the others into parts.
 
     Which images are attacked does not depend on it, so other folds need no new attacks.
 
-    Returns:
-        (n_sources,) int64, values of `Fold`.
-
     Raises:
-        SplitError: if there are too few sources for three folds.
+        SplitError: if there are too few sources.
     """
     n_sources = config.n_sources
     indices = np.arange(n_sources)
     try:
         rest, test = train_test_split(indices, test_size=config.test_fraction, random_state=config.seed)
         of_rest = config.validation_fraction / (1 - config.test_fraction)
-        _, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
+        fit, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
     except ValueError as error:
         raise SplitError(f"{n_sources} sources cannot be split into three folds ({error}); raise n_sources") from None
-    if n_sources - len(test) - len(validation) < 2:
+    if len(fit) < 2:
         raise SplitError(f"{n_sources} sources leave nothing to fit after validation and test; raise n_sources")
-    folds = torch.full((n_sources,), int(Fold.FIT))
-    folds[torch.from_numpy(validation)] = int(Fold.VALIDATION)
-    folds[torch.from_numpy(test)] = int(Fold.TEST)
-    return folds
+    n_more = max(1, round(1 / of_rest) - 1)
+    parts = [validation, *np.array_split(fit, n_more)]
+    return Folds(_mask(test, n_sources), torch.stack([_mask(part, n_sources) for part in parts]))
+
+
+def _mask(rows: NDArray[np.intp], n: int) -> Tensor:
+    is_in = torch.zeros(n, dtype=torch.bool)
+    is_in[torch.from_numpy(rows)] = True
+    return is_in

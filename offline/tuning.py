@@ -1,7 +1,8 @@
 """Choosing a detector: every combination of a grid, tried with scikit-learn, jointly over all attacks.
 
 The seed (section 4.2.1) optimises one K-nearest-neighbours classifier for all attacks together on validation data. Here
-the mean over the attacks of the AUROC on validation pairs decides, and among combinations that are as good up to a
+the data take turns in that (cross-validation, since one small fold decides by chance), and the mean over the attacks of
+the AUROC on all validation pairs decides, and among combinations that are as good up to a
 tolerance the one that costs fewest rows an image.
 """
 
@@ -170,9 +171,22 @@ class LabelledObservation:
     is_adversarial: Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotation:
+    """One turn of the cross-validation.
+
+    Attributes:
+        fit: reference images.
+        validation: natural twins and adversarial images, by attack; the same attacks in every turn.
+    """
+
+    fit: LabelledObservation
+    validation: Mapping[str, LabelledObservation]
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One combination and how it did on the validation pairs.
+    """One combination and how it did on the validation pairs of all turns together.
 
     Attributes:
         config: the combination.
@@ -187,36 +201,29 @@ class Trial:
     n_rows: int
 
 
-def run_trials(
-    grid: DetectorGrid, fit: LabelledObservation, validation: Mapping[str, LabelledObservation]
-) -> Iterator[Trial]:
-    """Try every combination of a grid.
+def run_trials(grid: DetectorGrid, rotations: Sequence[Rotation]) -> Iterator[Trial]:
+    """Try every combination of a grid in every turn; scores of all turns are ranked together.
 
     Args:
         grid: the choices.
-        fit: reference images.
-        validation: natural twins and adversarial images, by attack.
+        rotations: at least one turn.
 
     Raises:
-        TuningError: if a k is larger than the fit set, or an attack has no pair to validate on.
+        TuningError: if a k is larger than a fit set, or an attack has no pair to validate on.
     """
-    extracted: dict[tuple[object, ...], tuple[_Features, dict[str, _Features]]] = {}
-    nearest: dict[tuple[object, ...], dict[str, tuple[Array, NDArray[np.intp]]]] = {}
+    extracted: dict[tuple[object, ...], list[_RotationFeatures]] = {}
+    nearest: dict[tuple[object, ...], list[dict[str, _Neighbours]]] = {}
     largest = max(grid.n_neighbors)
     for config in grid.configs():
         features_key = (config.features, config.alphas, config.n_templates)
         if features_key not in extracted:
-            queries = {name: _features_of(config, pairs) for name, pairs in validation.items()}
-            _check_both_kinds(queries)
-            extracted = {features_key: (_features_of(config, fit), queries)}
-        references, queries = extracted[features_key]
+            extracted = {features_key: [_RotationFeatures.of(config, rotation) for rotation in rotations]}
+            _check_both_kinds(extracted[features_key])
+        turns = extracted[features_key]
         nearest_key = (*features_key, config.scaling, config.metric)
         if nearest_key not in nearest:
-            nearest = {nearest_key: _neighbours(config, references, queries, largest)}
-        auroc = {
-            name: float(roc_auc_score(queries[name].labels, _scores(config, references.labels, *found)))
-            for name, found in nearest[nearest_key].items()
-        }
+            nearest = {nearest_key: [_neighbours(config, turn, largest) for turn in turns]}
+        auroc = {name: _auroc(config, name, turns, nearest[nearest_key]) for name in turns[0].queries}
         yield Trial(config, float(np.mean(list(auroc.values()))), auroc, rows_per_image(config))
 
 
@@ -241,29 +248,67 @@ def _features_of(config: DetectorConfig, labelled: LabelledObservation) -> _Feat
     return _Features(features[is_judged].double().numpy(), labelled.is_adversarial[is_judged].double().numpy())
 
 
-def _check_both_kinds(queries: Mapping[str, _Features]) -> None:
-    empty = [name for name, pairs in queries.items() if len(np.unique(pairs.labels)) < 2]
-    if empty or not queries:
+@dataclass(frozen=True, slots=True, eq=False)
+class _RotationFeatures:
+    references: _Features
+    queries: dict[str, _Features]
+
+    @classmethod
+    def of(cls, config: DetectorConfig, rotation: Rotation) -> "_RotationFeatures":
+        queries = {name: _features_of(config, pairs) for name, pairs in rotation.validation.items()}
+        return cls(_features_of(config, rotation.fit), queries)
+
+
+_Neighbours = tuple[Array, NDArray[np.intp]]
+"""Distances (n, k) and indices (n, k) of the references nearest to each query, nearest first."""
+
+
+def _check_both_kinds(turns: Sequence[_RotationFeatures]) -> None:
+    names = list(turns[0].queries)
+    empty = [name for name in names if len(np.unique(_labels(name, turns))) < 2]
+    if empty or not names:
         raise TuningError(
-            f"attacks {', '.join(empty) or '(none)'} left no image of both kinds that can be judged in the validation "
-            "fold: the attack failed there, or the predicted classes have no template; raise n_sources, or give more "
+            f"attacks {', '.join(empty) or '(none)'} left no image of both kinds that can be judged for validation: "
+            "the attack failed there, or the predicted classes have no template; raise n_sources, or give more "
             "classes templates"
         )
 
 
-def _neighbours(
-    config: DetectorConfig, references: _Features, queries: Mapping[str, _Features], n_neighbors: int
-) -> dict[str, tuple[Array, NDArray[np.intp]]]:
-    """Distances and indices of the references nearest to each query, by attack."""
+def _labels(name: str, turns: Sequence[_RotationFeatures]) -> Array:
+    return np.concatenate([turn.queries[name].labels for turn in turns])
+
+
+def _neighbours(config: DetectorConfig, turn: _RotationFeatures, n_neighbors: int) -> dict[str, _Neighbours]:
+    """The nearest references of each query, by attack."""
+    references = turn.references
     if n_neighbors > len(references.values):
         raise TuningError(
-            f"n_neighbors goes up to {n_neighbors}, but the fit fold has {len(references.values)} images; lower it or "
-            "raise n_sources"
+            f"n_neighbors goes up to {n_neighbors}, but there are {len(references.values)} images to fit on while the "
+            "others validate; lower it or raise n_sources"
         )
     scaler = _SCALERS[config.scaling]().fit(references.values)
     classifier = KNeighborsClassifier(n_neighbors=n_neighbors, metric=config.metric, algorithm="brute")
     classifier.fit(scaler.transform(references.values), references.labels)
-    return {name: classifier.kneighbors(scaler.transform(query.values)) for name, query in queries.items()}
+    return {
+        name: classifier.kneighbors(scaler.transform(query.values))
+        for name, query in turn.queries.items()
+        if len(query.values)
+    }
+
+
+def _auroc(
+    config: DetectorConfig,
+    name: str,
+    turns: Sequence[_RotationFeatures],
+    nearest: Sequence[Mapping[str, _Neighbours]],
+) -> float:
+    """AUROC of one attack's validation pairs, those of all turns together."""
+    scores = [
+        _scores(config, turn.references.labels, *found[name])
+        for turn, found in zip(turns, nearest, strict=True)
+        if name in found
+    ]
+    return float(roc_auc_score(_labels(name, turns), np.concatenate(scores)))
 
 
 def _scores(config: DetectorConfig, votes: Array, distances: Array, indices: NDArray[np.intp]) -> Array:
@@ -288,6 +333,7 @@ def trial_count(grid: DetectorGrid) -> int:
 __all__ = [
     "DetectorGrid",
     "LabelledObservation",
+    "Rotation",
     "Trial",
     "TuningError",
     "alphas_of",

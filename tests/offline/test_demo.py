@@ -16,7 +16,6 @@ from offline.console import Console
 from offline.demo import ask, run_demo, samples_of
 from offline.demo_server import ServerError, running_server
 from offline.pipeline import Build
-from offline.sources import Fold
 from templates_store.bundle import read_bundle
 from tests.offline.toy_build import toy_recipe
 
@@ -122,7 +121,7 @@ def test_a_second_run_builds_nothing_again(home, said):
 def test_samples_are_test_images_that_fool_as_bytes(build):
     samples = samples_of(build, n_natural=2, n_per_attack=3)
     roles, test = build.roles.value, build.dataset.test
-    natural = test.images[roles.sources[build.is_in({Fold.TEST})]]
+    natural = test.images[roles.sources[build.folds.is_test]]
     assert [sample.name for sample in samples] == [
         "natural 1",
         "natural 2",

@@ -164,30 +164,30 @@ def test_an_interrupted_attack_goes_on_with_the_next_batch(
 
 def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
-    fold_sizes = []
-    for fold in pipeline.Fold:
-        pairs = build.pairs("fgsm", {fold})
+    n_pairs = []
+    for among in (build.folds.is_test, *build.folds.validation_parts):
+        pairs = build.pairs("fgsm", among)
         n = len(pairs.is_adversarial) // 2
         assert pairs.is_adversarial.tolist() == [False] * n + [True] * n
         labels = build.dataset.test.labels[build.roles.value.sources]
         attacked = build.attacked("fgsm").value
-        rows = attacked.is_successful & build.is_in({fold})
+        rows = attacked.is_successful & among[attacked.source_rows]
         assert torch.equal(pairs.observation.curves.predicted[:n], labels[rows])
         assert (pairs.observation.curves.predicted[n:] != labels[rows]).all()
-        fold_sizes.append(n)
-    assert sum(fold_sizes) == int(build.attacked("fgsm").value.is_successful.sum()) > 0
+        n_pairs.append(n)
+    assert sum(n_pairs) == int(build.attacked("fgsm").value.is_successful.sum()) > 0
 
 
 def test_the_evaluation_is_of_images_the_detector_has_not_seen(artifacts: Path) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
     roles = build.roles.value
-    test_sources = set(roles.sources[build.is_in({pipeline.Fold.TEST})].tolist())
+    test_sources = set(roles.sources[build.folds.is_test].tolist())
     others = set(roles.calibration.tolist()) | set(roles.extra.tolist())
     assert test_sources
     assert not test_sources & others
     evaluation = evaluate(build)
     assert evaluation.worst_attack in build.recipe.attacks
     n_references = len(build.fitted.detector.neighbours.features)
-    n_natural = int((~build.is_in({pipeline.Fold.TEST})).sum()) + len(roles.extra)
+    n_natural = int((~build.folds.is_test).sum()) + len(roles.extra)
     assert evaluation.n_fit_natural == n_natural
     assert n_references == evaluation.n_fit_natural + evaluation.n_fit_adversarial

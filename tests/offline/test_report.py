@@ -23,7 +23,6 @@ from offline.report_cases import cases_of, pooled_pairs, scores_of, spread_of, t
 from offline.report_pictures import difference_uri, png_of, png_uri
 from offline.results import evaluate, flagged_share, paired_scores
 from offline.results_table import evaluation_table
-from offline.sources import Fold
 from tests.offline.toy_build import toy_recipe
 
 EVIL = "<script>alert('&')</script>"
@@ -211,7 +210,7 @@ def test_pooled_pairs_hold_every_image_once(build):
     pooled = paired_scores(build.fitted.detector, pooled_pairs(build))
     by_attack = scores_of(build)
     assert len(pooled.adversarial) == sum(len(pairs.adversarial) for pairs in by_attack.values())
-    assert len(pooled.natural) == int(build.is_in({Fold.TEST}).sum())
+    assert len(pooled.natural) == int(build.folds.is_test.sum())
     assert all(np.isin(pairs.natural, pooled.natural).all() for pairs in by_attack.values())
 
 

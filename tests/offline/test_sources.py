@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from offline.sources import Fold, SplitConfig, SplitError, deal_folds, deal_roles
+from offline.sources import SplitConfig, SplitError, deal_folds, deal_roles
 
 
 def test_no_image_has_two_parts_and_sources_are_correct() -> None:
@@ -28,9 +28,18 @@ def test_folds_are_those_of_the_protocol() -> None:
     folds = deal_folds(SplitConfig(n_calibration=1, n_sources=500))
     rest, test = train_test_split(list(range(500)), test_size=0.2, random_state=42)
     _, validation = train_test_split(rest, test_size=0.2, random_state=42)
-    assert (folds == Fold.TEST).nonzero()[:, 0].tolist() == sorted(test)
-    assert (folds == Fold.VALIDATION).nonzero()[:, 0].tolist() == sorted(validation)
-    assert [int((folds == fold).sum()) for fold in Fold] == [320, 80, 100]
+    assert folds.is_test.nonzero()[:, 0].tolist() == sorted(test)
+    assert folds.validation_parts[0].nonzero()[:, 0].tolist() == sorted(validation)
+
+
+@pytest.mark.parametrize(("validation_fraction", "n_parts"), [(0.16, 5), (0.2, 4), (0.4, 2), (0.6, 2)])
+def test_every_source_is_for_the_test_or_validates_once(validation_fraction: float, n_parts: int) -> None:
+    folds = deal_folds(SplitConfig(n_calibration=1, n_sources=500, validation_fraction=validation_fraction))
+    assert folds.validation_parts.shape == (n_parts, 500)
+    assert torch.equal(folds.validation_parts.sum(dim=0) + folds.is_test, torch.ones(500, dtype=torch.int64))
+    if validation_fraction < 0.5:
+        sizes = folds.validation_parts.sum(dim=1)
+        assert sizes.max() - sizes.min() <= 1
 
 
 def test_too_few_images_are_refused_with_the_counts() -> None:

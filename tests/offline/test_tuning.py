@@ -11,9 +11,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from detector import ClassTemplates, extract_features, fit_neighbours, observe
+from offline.observations import pick
 from offline.tuning import (
     DetectorGrid,
     LabelledObservation,
+    Rotation,
     Trial,
     TuningError,
     alphas_of,
@@ -37,45 +39,58 @@ GRID = DetectorGrid(
 
 
 @pytest.fixture
-def observed(
-    classifier: ToyClassifier, templates: ClassTemplates, images: Tensor
-) -> tuple[LabelledObservation, dict[str, LabelledObservation]]:
+def rotations(classifier: ToyClassifier, templates: ClassTemplates, images: Tensor) -> list[Rotation]:
+    """Two turns; in the second the other images validate."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     both = torch.cat([images, (images + 0.3 * noise).clamp(0, 1)])
 
     def labelled(rows: Tensor) -> LabelledObservation:
         return LabelledObservation(observe(GRID.widest(), classifier, both[rows], templates), rows >= 64)
 
-    fit = torch.cat([torch.arange(0, 40), torch.arange(64, 104)])
-    validation = torch.cat([torch.arange(40, 64), torch.arange(104, 128)])
-    return labelled(fit), {"noise": labelled(validation)}
+    first, second = torch.arange(0, 40), torch.arange(40, 64)
+    return [
+        Rotation(labelled(torch.cat([fit, fit + 64])), {"noise": labelled(torch.cat([validation, validation + 64]))})
+        for fit, validation in ((first, second), (second, first))
+    ]
 
 
-def test_every_combination_is_tried_once(
-    observed: tuple[LabelledObservation, dict[str, LabelledObservation]],
-) -> None:
-    trials = list(run_trials(GRID, *observed))
+def test_every_combination_is_tried_once(rotations: list[Rotation]) -> None:
+    trials = list(run_trials(GRID, rotations))
     assert len(trials) == trial_count(GRID) == 2 * 2 * 2 * 2 * 2 * 2 * 3
     assert len({trial.config for trial in trials}) == len(trials)
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_a_trial_is_what_scikit_learn_and_the_detector_say(
-    weights: str, observed: tuple[LabelledObservation, dict[str, LabelledObservation]]
-) -> None:
-    fit, validation = observed
+def test_a_trial_is_what_scikit_learn_and_the_detector_say(weights: str, rotations: list[Rotation]) -> None:
+    """The scores of both turns are ranked together."""
     grid = replace(GRID, n_points=(5,), n_templates=(3,), features=GRID.features[:1], n_neighbors=(7,))
     grid = replace(grid, weights=(weights,), metric=("euclidean",), scaling=("standard",))  # type: ignore[arg-type]
-    (trial,) = run_trials(grid, fit, validation)
-    references = extract_features(trial.config, fit.observation).numpy()
-    queries = extract_features(trial.config, validation["noise"].observation)
-    scaler = StandardScaler().fit(references)
-    oracle = KNeighborsClassifier(7, weights=weights).fit(scaler.transform(references), fit.is_adversarial.numpy())
-    labels = validation["noise"].is_adversarial.numpy()
-    expected = roc_auc_score(labels, oracle.predict_proba(scaler.transform(queries.numpy()))[:, 1])
+    (trial,) = run_trials(grid, rotations)
+    labels, scores, ours = [], [], []
+    for turn in rotations:
+        references = extract_features(trial.config, turn.fit.observation).numpy()
+        queries = extract_features(trial.config, turn.validation["noise"].observation)
+        kinds = turn.fit.is_adversarial
+        scaler = StandardScaler().fit(references)
+        oracle = KNeighborsClassifier(7, weights=weights).fit(scaler.transform(references), kinds.numpy())
+        labels.append(turn.validation["noise"].is_adversarial.numpy())
+        scores.append(oracle.predict_proba(scaler.transform(queries.numpy()))[:, 1])
+        fitted = fit_neighbours(torch.from_numpy(references), kinds, n_neighbors=7, weights=weights)  # type: ignore[arg-type]
+        ours.append(fitted.score(queries).numpy())
+    expected = roc_auc_score(np.concatenate(labels), np.concatenate(scores))
     assert trial.mean_auroc == pytest.approx(expected, abs=1e-9)
-    ours = fit_neighbours(torch.from_numpy(references), fit.is_adversarial, n_neighbors=7, weights=weights)  # type: ignore[arg-type]
-    assert roc_auc_score(labels, ours.score(queries).numpy()) == pytest.approx(expected, abs=1e-9)
+    assert roc_auc_score(np.concatenate(labels), np.concatenate(ours)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_turn_without_a_pair_of_an_attack_takes_no_part_in_it(rotations: list[Rotation]) -> None:
+    first, second = rotations
+    nothing = first.validation["noise"]
+    nothing = LabelledObservation(pick(nothing.observation, nothing.is_adversarial & False), torch.zeros(0).bool())
+    (trial, *_) = run_trials(GRID, [first, replace(second, validation={"noise": nothing})])
+    (alone, *_) = run_trials(GRID, [first])
+    assert trial == alone
+    with pytest.raises(TuningError, match=r"attacks noise left no image of both kinds .* raise n_sources"):
+        next(run_trials(GRID, [replace(first, validation={"noise": nothing})]))
 
 
 def test_the_widest_configuration_holds_every_other() -> None:
@@ -109,11 +124,9 @@ def test_alphas_are_even_and_nested() -> None:
     np.testing.assert_allclose(np.diff(alphas_of(8)), 1 / 7, atol=1e-8)
 
 
-def test_more_neighbours_than_references_are_refused(
-    observed: tuple[LabelledObservation, dict[str, LabelledObservation]],
-) -> None:
-    with pytest.raises(TuningError, match="goes up to 500, but the fit fold has 80 images"):
-        list(run_trials(replace(GRID, n_neighbors=(500,)), *observed))
+def test_more_neighbours_than_references_are_refused(rotations: list[Rotation]) -> None:
+    with pytest.raises(TuningError, match="goes up to 500, but there are 80 images to fit on"):
+        list(run_trials(replace(GRID, n_neighbors=(500,)), rotations))
 
 
 @pytest.mark.parametrize(
