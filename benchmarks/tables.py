@@ -85,9 +85,9 @@ def detection(record: Record) -> str:
     )
 
 
-def spread(values: Sequence[float], sign: str = "") -> str:
+def spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     """Mean and standard deviation of rates in per cent."""
-    return f"{100 * statistics.mean(values):{sign}.1f} ± {100 * statistics.stdev(values):.1f}"
+    return f"{100 * statistics.mean(values):{sign}.{digits}f} ± {100 * statistics.stdev(values):.{digits}f}"
 
 
 def _aurocs(record: Record, detector: str) -> dict[str, list[float]]:
@@ -112,20 +112,19 @@ def fold_deals(record: Record) -> str:
     )
 
 
-def dtypes(record: Record) -> str:
+def compute_types(record: Record) -> str:
     """What bfloat16 changes."""
-    by_dtype = record["auroc_by_dtype"]
-    rows = [
-        [
-            name,
-            f"{100 * exact:.2f}",
-            f"{100 * by_dtype['bfloat16'][name]:.2f}",
-            f"{100 * (by_dtype['bfloat16'][name] - exact):+.2f}",
-        ]
-        for name, exact in by_dtype["float32"].items()
-    ]
-    columns = ["attack", "float32 AUROC %", "bfloat16 AUROC %", "difference"]
-    return f"### {record['recipe']} in float32 and in bfloat16\n\n{table(columns, rows)}\n\n{origin(record)}"
+    deals = [deal["auroc"] for deal in record["deals"]]
+    rows = []
+    for attack in deals[0]["float32"]:
+        exact, rounded = ([deal[dtype][attack] for deal in deals] for dtype in ("float32", "bfloat16"))
+        shifts = [a - b for a, b in zip(rounded, exact, strict=True)]
+        rows.append([attack, spread(exact), spread(rounded), spread(shifts, "+", digits=2)])
+    columns = ["attack", "float32 AUROC %", "bfloat16 AUROC %", "bfloat16 − float32"]
+    return (
+        f"### {record['recipe']} in float32 and in bfloat16\n\n{table(columns, rows)}\n\n"
+        f"Mean and standard deviation over {len(deals)} deals of the folds. {origin(record)}"
+    )
 
 
 def curve_speed(record: Record) -> str:
@@ -178,6 +177,7 @@ SECTIONS: dict[str, Callable[[Record], str]] = {
     "attack_speed*.json": attack_speed,
     "loss_curve_speed*.json": curve_speed,
     "detect_memory*.json": memory,
+    "compute_types_*.json": compute_types,
 }
 
 
@@ -186,8 +186,6 @@ def sections(results: Path) -> Iterator[str]:
     for pattern, make in SECTIONS.items():
         for path in sorted(results.glob(pattern)):
             yield make(json.loads(path.read_text()))
-    for path in sorted(results.glob("detection_*.json")):
-        yield dtypes(json.loads(path.read_text()))
 
 
 def readme_part(results: Path) -> str:
