@@ -4,13 +4,12 @@ The recipe's detector is chosen once and fitted anew for each of several deals o
 the recipe's type; each test fold is then judged as either type sees it. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from benchmarks._record import RESULTS, write_record
+from benchmarks._recipes import recipe_options
+from benchmarks._record import write_record
 from detector import Detector, Observation, observe
 from offline import observations
 from offline.console import Console
@@ -56,15 +55,7 @@ def aurocs(build: Build, detector: Detector, observed: dict[str, Observation]) -
 
 def main() -> None:
     """Measure and record each recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["cifar10-resnet20", "cifar10-vgg16"])
-    parser.add_argument("--deals", type=int, default=8)
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON files")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    if options.deals < 2:
-        parser.error("--deals is at least 2, or there is no spread")
+    options = recipe_options(__doc__, deals=8)
     console = Console()
     for name in options.recipes:
         recipe = read_recipe(name)

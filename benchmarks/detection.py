@@ -3,10 +3,8 @@
 Builds each recipe (artefacts are reused) and measures it on its test fold. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-import argparse
-from pathlib import Path
-
-from benchmarks._record import RESULTS, write_record
+from benchmarks._recipes import recipe_options
+from benchmarks._record import write_record
 from offline.console import Console
 from offline.pipeline import Build
 from offline.recipe import read_recipe
@@ -15,12 +13,7 @@ from offline.results import evaluate, write_build
 
 def main() -> None:
     """Build, measure and record each recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["cifar10-resnet20", "cifar10-vgg16"])
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON files")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
+    options = recipe_options(__doc__)
     console = Console()
     for name in options.recipes:
         build = Build(read_recipe(name), options.artifacts, console, options.device)

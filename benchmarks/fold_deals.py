@@ -5,12 +5,11 @@ measured as in a build; attacks and loss curves stay. Beside it, untuned but wit
 features of the method's paper and a margin curve of few templates. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-import argparse
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from benchmarks._record import RESULTS, write_record
+from benchmarks._recipes import recipe_options
+from benchmarks._record import write_record
 from detector import Detector, DetectorConfig
 from offline.console import Console
 from offline.evaluation import auroc, tpr_at_fpr
@@ -44,15 +43,7 @@ def measured(build: Build, detector: Detector) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and record each recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["cifar10-resnet20", "cifar10-vgg16"])
-    parser.add_argument("--deals", type=int, default=8)
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON files")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    if options.deals < 2:
-        parser.error("--deals is at least 2, or there is no spread")
+    options = recipe_options(__doc__, deals=8)
     console = Console()
     for name in options.recipes:
         recipe = read_recipe(name)

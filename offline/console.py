@@ -1,6 +1,7 @@
 """What the command line says: results on stdout, progress and warnings on stderr.
 
-On a terminal progress is drawn by rich. Elsewhere (a log file, CI) it is plain lines, at most one every few seconds.
+On a terminal progress is drawn by rich. Elsewhere (a log file, CI) it is plain lines: one every few seconds, and
+fewer the longer the work goes on.
 """
 
 import time
@@ -18,6 +19,7 @@ from rich.table import Table
 __all__ = ["Console", "Progress"]
 
 _PLAIN_WIDTH = 160
+_LINES_IN_PROPORTION = 20  # a line each time another twentieth of the time so far has passed
 
 
 class Progress(Protocol):
@@ -34,7 +36,7 @@ class Console:
     Args:
         results: where tables and lines of results go; None is what stdout is at the time.
         progress: where progress, warnings and errors go; None is what stderr is at the time.
-        every_s: plain progress lines of one piece of work come at most this often.
+        every_s: plain progress lines of one piece of work come at most this often, and after long work more rarely.
         clock: seconds, monotonic.
     """
 
@@ -178,7 +180,8 @@ class _Lines:
     def advance(self, n: float = 1) -> None:
         self.done += n
         now_s = self.clock()
-        if now_s - self.said_s >= self.every_s and self.done != self.total:
+        pause_s = max(self.every_s, (now_s - self.started_s) / _LINES_IN_PROPORTION)
+        if now_s - self.said_s >= pause_s and self.done != self.total:
             self.said_s = now_s
             self.line(self.text())
 
@@ -192,5 +195,7 @@ def _cell(entry: object) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,6 +1,7 @@
 """Plain lines without a terminal, bars with one; results and progress on different streams."""
 
 import io
+import itertools
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_progress_without_a_terminal_is_one_line_every_few_seconds(
         "attacking [fgsm]: 100 of 100, 11.0 s",
     ]
     assert results.getvalue() == ""
+
+
+def test_long_work_is_told_more_rarely(console: Console, progress: io.StringIO, clock: Clock) -> None:
+    with console.progress("training", total=10_000) as work:
+        for _ in range(10_000):  # three hours, which would be 2,160 lines
+            clock.now_s += 1.08
+            work.advance()
+    lines = progress.getvalue().splitlines()
+    assert 50 < len(lines) < 150
+    assert lines[-1] == "training: 10,000 of 10,000, 180 min 0 s"
+    told_s = [0] + [int(line.split(": ")[1].split(" of ")[0].replace(",", "")) * 1.08 for line in lines[1:]]
+    assert all(later - sooner <= max(5, later / 18) + 1.08 for sooner, later in itertools.pairwise(told_s))
 
 
 def test_progress_of_unknown_length_counts(console: Console, progress: io.StringIO) -> None:
