@@ -211,6 +211,8 @@ def detect(
     loaded = read_bundle(
         bundle, device=resolve_device(device), dtype=dtype, allowed_factories=tuple(allow_factory or ())
     )
+    if loaded.warning is not None:
+        console.warn(loaded.warning)
     verdicts = []
     with console.progress("judging", total=len(images)) as progress:
         for verdict in detect_files(loaded, images, with_curves=curves):

@@ -105,7 +105,7 @@ def write_build(build: Build, evaluation: Evaluation, path: Path) -> str:
         path,
         name=recipe.name,
         detector=build.fitted.detector,
-        classifier=build.exact_classifier,
+        classifier=build.classifier,
         class_names=build.dataset.class_names,
         input_spec=recipe.input_spec,
         seeds={

@@ -52,6 +52,8 @@ def create_app(
         error: ModeguardError | None = None
         try:
             await engine.load()
+            if engine.bundle.warning is not None:
+                _log.warning("bundle", warning=engine.bundle.warning)
         except ModeguardError as refusal:
             error = refusal
         except Exception as unforeseen:  # noqa: BLE001 - whatever it is, a server without a bundle must not go on

@@ -21,6 +21,7 @@ from service.schemas import (
     ProblemDetails,
 )
 from templates_store.bundle import Bundle
+from templates_store.classifiers import dtype_name
 from templates_store.images import ALLOWED_FORMATS
 
 router = APIRouter()
@@ -117,6 +118,8 @@ async def describe_model(engine: EngineOfApp) -> ModelDescription:
         classes_without_template=[i for i in range(len(bundle.manifest.class_names)) if i not in covered],
         input=bundle.manifest.input.to_dict(),
         classifier=bundle.manifest.classifier.to_dict(),
+        compute_dtype=dtype_name(bundle.classifier.compute_dtype),
+        calibrated_dtype=bundle.manifest.compute_dtype,
         detector=dataclasses.asdict(bundle.detector.config),
         measured={key: _json(value) for key, value in bundle.manifest.measured.items()},
         limits=Limits(

@@ -99,6 +99,8 @@ class ModelDescription(BaseModel):
     classes_without_template: list[int] = Field(description="images of these predicted classes get no verdict")
     input: dict[str, Any] = Field(description="how images are made into the classifier's pixels")
     classifier: dict[str, Any] = Field(description="the classifier's architecture and normalisation")
+    compute_dtype: str = Field(description="what the classifier computes in here")
+    calibrated_dtype: str = Field(description="what it computed in when the detector was calibrated")
     detector: dict[str, Any] = Field(description="the choices that the detector was fitted with")
     measured: dict[str, Any] = Field(description="how the bundle was measured when it was built, and what came out")
     limits: Limits

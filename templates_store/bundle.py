@@ -32,7 +32,7 @@ from detector import (
 from detector.calibration import smallest_calibration_set
 from detector.loss_curve import cross_entropy_and_margin
 from templates_store.atomic import write_directory_atomically
-from templates_store.classifiers import ClassifierSpec, NetworkClassifier, load_classifier, save_weights
+from templates_store.classifiers import ClassifierSpec, NetworkClassifier, dtype_name, load_classifier, save_weights
 from templates_store.images import InputSpec
 from templates_store.manifest import (
     FORMAT_VERSION,
@@ -63,6 +63,17 @@ class Bundle:
     classifier: NetworkClassifier
     digest: str
 
+    @property
+    def warning(self) -> str | None:
+        """What to know before trusting its p-values; None if there is nothing."""
+        computed, calibrated = dtype_name(self.classifier.compute_dtype), self.manifest.compute_dtype
+        if computed == calibrated:
+            return None
+        return (
+            f"the detector was calibrated in {calibrated}, but the classifier computes in {computed} here: scores "
+            "differ a little, so the false-positive rate holds only roughly"
+        )
+
 
 def write_bundle(
     path: Path,
@@ -81,7 +92,7 @@ def write_bundle(
         path: directory to be; an existing bundle there is replaced.
         name: the recipe or the product.
         detector: fitted and calibrated.
-        classifier: the classifier that the detector was fitted for.
+        classifier: the classifier that the detector was fitted for, computing in the type that it was fitted in.
         class_names: (n_classes,) in the order of the logits.
         input_spec: how bytes of an image become the classifier's pixels.
         seeds: every seed that went in.
@@ -109,6 +120,7 @@ def write_bundle(
                 name=name,
                 class_names=class_names,
                 classifier=classifier.spec,
+                compute_dtype=dtype_name(classifier.compute_dtype),
                 input=input_spec,
                 detector=detector.config,
                 files={
@@ -140,7 +152,8 @@ def read_bundle(
     Args:
         path: the bundle's directory.
         device: where classifier and detector shall be.
-        dtype: what the classifier computes in: "auto", "float32" or "bfloat16".
+        dtype: what the classifier computes in: "float32", "bfloat16", or "auto": as the detector was calibrated, but
+            float32 where the device does not multiply bfloat16 natively.
         allowed_factories: "package.module:factory" names that a bundle may call to build its classifier.
         expected_digest: of the bundle, if only this one will do; hashes inside a bundle tell damage, not exchange.
 
@@ -164,7 +177,7 @@ def read_bundle(
     classifier = load_classifier(
         manifest.classifier,
         path / classifier_file,
-        dtype=dtype,
+        dtype=manifest.compute_dtype if (dtype, manifest.compute_dtype) == ("auto", "float32") else dtype,
         device=device,
         allowed_factories=allowed_factories,
     )

@@ -6,6 +6,7 @@ is unpickled, and no code is imported that the caller has not allowed by name.
 
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +30,7 @@ __all__ = [
     "build_classifier",
     "check_classifier",
     "check_pixel_scale",
+    "dtype_name",
     "load_classifier",
     "resolve_device",
     "resolve_dtype",
@@ -179,6 +181,11 @@ def resolve_device(device: str) -> torch.device:
             f"a device of this machine was expected, got {device!r} ({reason}); use auto, cpu or cuda[:N]"
         ) from error
     return found
+
+
+def dtype_name(dtype: torch.dtype) -> Literal["float32", "bfloat16"]:
+    """The name of a compute type, as recipes and manifests write it."""
+    return "float32" if dtype == torch.float32 else "bfloat16"
 
 
 def resolve_dtype(dtype: str, device: str | torch.device = "cpu") -> torch.dtype:

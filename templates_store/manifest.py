@@ -1,7 +1,7 @@
 """The manifest of a bundle: what is in it, what it was made from, and the hash of every file."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
@@ -10,7 +10,7 @@ from detector import DetectorConfig, ModeguardError
 from templates_store.classifiers import ClassifierSpec
 from templates_store.images import InputSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 
 
@@ -48,6 +48,7 @@ class Manifest:
         name: the recipe or the product it belongs to.
         class_names: (n_classes,) names in the order of the logits.
         classifier: how to build the classifier.
+        compute_dtype: what the classifier computed in when the detector was fitted and calibrated.
         input: how bytes of an image become the classifier's pixels.
         detector: the detector's choices.
         files: by file name.
@@ -60,6 +61,7 @@ class Manifest:
     name: str
     class_names: tuple[str, ...]
     classifier: ClassifierSpec
+    compute_dtype: Literal["float32", "bfloat16"]
     input: InputSpec
     detector: DetectorConfig
     files: dict[str, FileInfo]

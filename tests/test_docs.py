@@ -174,7 +174,7 @@ def test_the_first_example_gives_a_verdict(here: Path, capsys: pytest.CaptureFix
     example = blocks(README, "python")[1]
     assert len(example.splitlines()) == 8
     run_python(example, here)
-    assert re.fullmatch(r"tensor\(\[\d\]\) (tensor\(\[[\d.]+\].*\) ){2}tensor.*\n", capsys.readouterr().out)
+    assert re.fullmatch(r"tensor\(\[\d\]\) (tensor\(\[[\d.e-]+\].*\) ){2}tensor.*\n", capsys.readouterr().out)
 
 
 def test_the_client_gets_a_verdict(here: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:

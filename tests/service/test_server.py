@@ -140,6 +140,14 @@ def test_a_damaged_bundle_is_said_in_one_line(bundle_path, tmp_path):
     assert_one_line(*refused_start(server_environment(damaged)), 1, "detector.safetensors")
 
 
+def test_a_detector_calibrated_in_another_type_is_logged(bundle_path):
+    with running_server(server_environment(bundle_path, dtype="bfloat16")) as running:
+        described = httpx.get(f"{running.url}/v1/model", trust_env=False, timeout=PATIENCE_S).json()
+        assert (described["compute_dtype"], described["calibrated_dtype"]) == ("bfloat16", "float32")
+        assert running.stop() == 0
+        assert "the detector was calibrated in float32, but the classifier computes in bfloat16" in running.stderr
+
+
 def test_another_bundle_than_the_expected_is_said_in_one_line(bundle_path):
     outcome = refused_start(server_environment(bundle_path, bundle_digest=64 * "0"))
     assert_one_line(*outcome, 1, "another bundle than expected", 64 * "0")

@@ -116,6 +116,25 @@ def test_the_digest_is_the_manifest_and_repeats(
     assert write(tmp_path / "other", network, made, seeds={"recipe": 1}) != digest
 
 
+def test_a_detector_calibrated_in_another_type_is_warned_of(
+    path: Path, tmp_path: Path, made: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounded = random_classifier(0)
+    rounded.use_dtype(torch.bfloat16)
+    write(tmp_path / "rounded", rounded, made)
+    assert read_bundle(tmp_path / "rounded", dtype="bfloat16").warning is None
+    in_float32 = read_bundle(tmp_path / "rounded", dtype="float32")
+    assert in_float32.warning is not None
+    assert "calibrated in bfloat16, but the classifier computes in float32 here" in in_float32.warning
+    assert torch.equal(in_float32.classifier.weights()["classifier.0.weight"], rounded.weights()["classifier.0.weight"])
+    for has_bfloat16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("templates_store.classifiers._HAS_BFLOAT16", {"cpu": lambda _, answer=has_bfloat16: answer})
+        assert read_bundle(tmp_path / "rounded").classifier.compute_dtype == expected
+        assert read_bundle(path).classifier.compute_dtype == torch.float32  # as it was calibrated
+        assert read_bundle(path).warning is None
+    assert read_bundle(path, dtype="bfloat16").warning is not None
+
+
 def test_only_the_expected_bundle_is_read(
     path: Path, tmp_path: Path, network: NetworkClassifier, made: Detector
 ) -> None:
@@ -224,7 +243,7 @@ FORGERIES = {
     "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),
     "another shape": (change_shape, r"detector\.safetensors: tensor 'calibration_scores' is TensorInfo"),
     "not safetensors": (no_safetensors, r"detector\.safetensors is no safetensors file"),
-    "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 1"),
+    "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 2"),
     "another classifier": (other_classifier, r"classifier\.safetensors is not the classifier that the detector was"),
     "a missing tensor": (without_tensor, r"detector\.safetensors lacks the tensor 'feature_scale'"),
     "no manifest": (lambda path: (path / MANIFEST_FILE).unlink(), r"manifest\.json cannot be read: No such file"),
