@@ -46,7 +46,7 @@ class RequestEnvelope:
             except ClientDisconnect:
                 _log.info("client hung up")
                 return
-            except Exception:
+            except Exception:  # the outermost handler: whatever it is, log it and answer a problem without details
                 _log.exception("unforeseen error")
                 if status:
                     raise  # the answer is half sent: cutting the connection is all that is left to do

@@ -267,7 +267,7 @@ def _verified_bytes(path: Path, name: str, manifest: Manifest) -> bytes:
 def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     data = _verified_bytes(path, DETECTOR_FILE, manifest)
     try:
-        tensors = safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)  # shapes and numbers only: no pickle, no code
     except (SafetensorError, ValueError) as error:
         raise BundleError(f"{path / DETECTOR_FILE} is no safetensors file: {error}") from None
     found = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
