@@ -1,55 +1,56 @@
-"""What bfloat16 changes: one detector's AUROC on images observed in float32 and in bfloat16.
+"""What bfloat16 changes: detectors fitted in either type, judging images in either type.
 
-The recipe's detector is chosen once and fitted anew for each of several deals of the folds, on references observed in
-the recipe's type; each test fold is then judged as either type sees it. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
+A detector with the recipe's choices is fitted anew for each of several deals of the folds, once in float32 and once in
+bfloat16 throughout, and judges each test fold as either type sees it: the same type is what a build and its server do,
+another type is a bundle served on other hardware. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-from dataclasses import replace
-
-import torch
+from dataclasses import asdict, replace
+from typing import Any
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from detector import Detector, Observation, observe
-from offline import observations
+from detector import Detector, DetectorConfig
 from offline.console import Console
 from offline.evaluation import auroc
-from offline.pipeline import SOURCES, Build
-from offline.recipe import read_recipe
-from offline.results import paired_scores
+from offline.pipeline import Build
+from offline.recipe import Recipe, read_recipe
+from offline.results import flagged_share, paired_scores
 from offline.tuning import LabelledObservation
-from templates_store.classifiers import DTYPES, load_classifier
-
-IMAGES_AT_A_TIME = 256
+from templates_store.classifiers import DTYPES
 
 
-@torch.inference_mode()
-def observed_in(build: Build, dtype: str) -> dict[str, Observation]:
-    """What the classifier says of the sources and of each attack's images, computed in one type."""
-    detector, spec = build.fitted.detector, build.recipe.classifier.spec
-    classifier = load_classifier(spec, build.weights.value, dtype=dtype, device=build.device)
-    found = {}
-    for name in (SOURCES, *build.recipe.attacks):
-        pixels = build.pixels_of(name)
-        parts = []
-        with build.console.progress(f"{name} in {dtype}", total=len(pixels)) as progress:
-            for images in pixels.split(IMAGES_AT_A_TIME):
-                parts.append(observe(detector.config, classifier, images.to(build.device), detector.templates))
-                progress.advance(len(images))
-        found[name] = observations.join(parts)
-    return found
+def recipe_in(recipe: Recipe, dtype: str, config: DetectorConfig, fold_seed: int) -> Recipe:
+    """The recipe in one type and one deal of the folds, observing no more than one detector needs."""
+    grid = replace(
+        recipe.detector,
+        n_points=(len(config.alphas),),
+        n_templates=(config.n_templates,),
+        features=(config.features,),
+    )
+    return replace(
+        recipe,
+        classifier=replace(recipe.classifier, dtype=dtype),
+        detector=grid,
+        split=replace(recipe.split, seed=fold_seed),
+    )
 
 
-def aurocs(build: Build, detector: Detector, observed: dict[str, Observation]) -> dict[str, float]:
-    """AUROC on the test fold, by attack."""
-    found = {}
+def still_fooling(pairs: LabelledObservation) -> float:
+    """Fraction of adversarial images that are given another class than their natural twins in this type."""
+    natural, adversarial = pairs.observation.curves.predicted.chunk(2)
+    return float((natural != adversarial).double().mean())
+
+
+def judged(detector: Detector, build: Build) -> dict[str, Any]:
+    """One detector on the test fold as one build observes it, by attack."""
+    found: dict[str, Any] = {"auroc": {}, "natural_flagged": {}, "still_fooling": {}}
     for name in build.recipe.attacks:
-        kept = build.successes(name, build.folds.is_test)
-        natural = observations.pick(observed[SOURCES], build.attacked(name).value.source_rows[kept])
-        both = observations.join([natural, observations.pick(observed[name], kept)])
-        n_pairs = int(kept.sum())
-        pairs = LabelledObservation(both, torch.arange(2 * n_pairs) >= n_pairs)
-        found[name] = auroc(paired_scores(detector, pairs))
+        pairs = build.pairs(name, build.folds.is_test)
+        scores = paired_scores(detector, pairs)
+        found["auroc"][name] = auroc(scores)
+        found["natural_flagged"][name] = flagged_share(detector, scores.natural)
+        found["still_fooling"][name] = still_fooling(pairs)
     return found
 
 
@@ -59,18 +60,24 @@ def main() -> None:
     console = Console()
     for name in options.recipes:
         recipe = read_recipe(name)
-        build = Build(recipe, options.artifacts, console, options.device)
-        with build.store.locked():
-            config = build.fitted.detector.config
-            observed = {dtype: observed_in(build, dtype) for dtype in DTYPES}
+        chosen = Build(recipe, options.artifacts, console, options.device)
+        with chosen.store.locked():
+            config = chosen.fitted.best.config
             deals = []
             for seed in range(1, options.deals + 1):
-                dealt = replace(recipe, split=replace(recipe.split, seed=seed))
-                of_deal = Build(dealt, options.artifacts, console, options.device)
-                detector = of_deal.fit(config)
-                found = {dtype: aurocs(of_deal, detector, seen) for dtype, seen in observed.items()}
-                deals.append({"fold_seed": seed, "auroc": found})
-        write_record(options.results / f"compute_types_{name}.json", options.device, {"recipe": name, "deals": deals})
+                builds = {
+                    dtype: Build(recipe_in(recipe, dtype, config, seed), options.artifacts, console, options.device)
+                    for dtype in DTYPES
+                }
+                detectors = {dtype: build.fit(config) for dtype, build in builds.items()}
+                cases = [
+                    {"fitted_in": fitted, "judged_in": seen, **judged(detector, build)}
+                    for fitted, detector in detectors.items()
+                    for seen, build in builds.items()
+                ]
+                deals.append({"fold_seed": seed, "cases": cases})
+        measured = {"recipe": name, "config": asdict(config), "deals": deals}
+        write_record(options.results / f"compute_types_{name}.json", options.device, measured)
 
 
 if __name__ == "__main__":

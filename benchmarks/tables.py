@@ -90,6 +90,11 @@ def spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     return f"{100 * statistics.mean(values):{sign}.{digits}f} ± {100 * statistics.stdev(values):.{digits}f}"
 
 
+def differences(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Value minus base, deal by deal."""
+    return [value - other for value, other in zip(values, base, strict=True)]
+
+
 def _aurocs(record: Record, detector: str) -> dict[str, list[float]]:
     """AUROC of one of the detectors in each deal, by attack."""
     deals = [deal["detectors"][detector]["auroc"] for deal in record["deals"]]
@@ -102,7 +107,7 @@ def fold_deals(record: Record) -> str:
     others = [label for label in record["deals"][0]["detectors"] if label != "chosen"]
     rows = [[label, *map(spread, _aurocs(record, label).values())] for label in ("chosen", *others)]
     for label in others:
-        gains = ([a - b for a, b in zip(chosen[k], other, strict=True)] for k, other in _aurocs(record, label).items())
+        gains = (differences(chosen[attack], other) for attack, other in _aurocs(record, label).items())
         rows.append([f"chosen − {label}", *(spread(gain, "+") for gain in gains)])
     return (
         f"### {record['recipe']}, {len(record['deals'])} deals of the folds\n\n{table(['AUROC %', *chosen], rows)}\n\n"
@@ -112,18 +117,47 @@ def fold_deals(record: Record) -> str:
     )
 
 
+def _figures(record: Record, fitted: str, judged: str, attack: str, figure: str = "auroc") -> list[float]:
+    """One figure in each deal, of the detectors fitted in one type that judged in one type."""
+    cases = (case for deal in record["deals"] for case in deal["cases"])
+    return [case[figure][attack] for case in cases if (case["fitted_in"], case["judged_in"]) == (fitted, judged)]
+
+
 def compute_types(record: Record) -> str:
-    """What bfloat16 changes."""
-    deals = [deal["auroc"] for deal in record["deals"]]
+    """What bfloat16 changes, for a detector that stays in its type and for one that meets the other."""
+    exact, rounded = "float32", "bfloat16"
+    attacks = list(record["deals"][0]["cases"][0]["auroc"])
     rows = []
-    for attack in deals[0]["float32"]:
-        exact, rounded = ([deal[dtype][attack] for deal in deals] for dtype in ("float32", "bfloat16"))
-        shifts = [a - b for a, b in zip(rounded, exact, strict=True)]
-        rows.append([attack, spread(exact), spread(rounded), spread(shifts, "+", digits=2)])
-    columns = ["attack", "float32 AUROC %", "bfloat16 AUROC %", "bfloat16 − float32"]
+    for attack in attacks:
+        in_exact, in_rounded = (_figures(record, dtype, dtype, attack) for dtype in (exact, rounded))
+        shifts = [
+            differences(in_rounded, in_exact),
+            differences(_figures(record, exact, rounded, attack), in_exact),
+            differences(_figures(record, rounded, exact, attack), in_rounded),
+        ]
+        fooling = statistics.mean(_figures(record, rounded, rounded, attack, "still_fooling"))
+        told = [spread(in_exact), spread(in_rounded), *(spread(shift, "+", digits=2) for shift in shifts)]
+        rows.append([attack, *told, f"{100 * fooling:.1f}"])
+    columns = [
+        "attack",
+        "AUROC % in float32",
+        "in bfloat16",
+        "bfloat16 − float32",
+        "fitted in float32, judging in bfloat16",
+        "fitted in bfloat16, judging in float32",
+        "still fooling in bfloat16, %",
+    ]
+    flagged = [
+        [fitted, judged, *(spread(_figures(record, fitted, judged, attack, "natural_flagged")) for attack in attacks)]
+        for fitted in (exact, rounded)
+        for judged in (exact, rounded)
+    ]
     return (
-        f"### {record['recipe']} in float32 and in bfloat16\n\n{table(columns, rows)}\n\n"
-        f"Mean and standard deviation over {len(deals)} deals of the folds. {origin(record)}"
+        f"### {record['recipe']} in float32 and in bfloat16\n\n{table(columns, rows)}\n\nNatural twins flagged, %:\n\n"
+        f"{table(['fitted in', 'judging in', *attacks], flagged)}\n\n"
+        f"Mean and standard deviation over {len(record['deals'])} deals of the folds. The last two differences are to "
+        "the same detector judging in its own type. The detector's choices are the recipe's, for which most of these "
+        f"sources were used. Attacks are made in float32. {origin(record)}"
     )
 
 
@@ -210,8 +244,8 @@ def readme_part(results: Path) -> str:
         spreads = [[record["recipe"], *map(spread, _aurocs(record, "chosen").values())] for record in dealt]
         columns = ["recipe", *_aurocs(dealt[0], "chosen")]
         text += (
-            "AUROC over other deals of the folds, each with its own choice of detector, mean ± standard deviation, "
-            f"%:\n\n{table(columns, spreads)}\n\n"
+            "AUROC over other deals of the folds of the same images, each with its own choice of detector, mean ± "
+            f"standard deviation, %:\n\n{table(columns, spreads)}\n\n"
         )
     return f"{text}Intervals, accuracies, cost and speed are in [docs/benchmarks.md](docs/benchmarks.md)."
 

@@ -66,7 +66,7 @@ def run_demo(artifacts: Path, console: Console, *, recipe: Recipe | None = None)
         digest = write_build(build, evaluation, bundle)
         samples = samples_of(build)
         console.note("starting the server ...")
-        with running_server(bundle, {"dtype": build.recipe.classifier.dtype, "torch_threads": "1"}) as url:
+        with running_server(bundle, {"torch_threads": "1"}) as url:
             console.note(f"serving the bundle on {url}, sending {len(samples)} images")
             results = ask(url, samples)
         console.note("the server has stopped")

@@ -7,7 +7,7 @@ The test images of a data set are dealt out by source image and before anything 
 * sources: correctly classified images that are attacked. One fold of them is for the test; the others take turns in
   choosing the detector (protocol "harder2021": 64/16/20, random_state 42, of which the 16 % go round). An image and its
   adversarial twins are never in different folds;
-* extra: more correctly classified natural images for the fit fold, so that both kinds are about as many.
+* extra: more correctly classified natural images among the references, so that both kinds are about as many.
 
 Templates come from the training images, so they are in none of these.
 """
@@ -21,6 +21,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from detector import ModeguardError
+
+_MOST_PARTS = 20
 
 
 class SplitError(ModeguardError, ValueError):
@@ -48,10 +50,10 @@ class SplitConfig:
     Attributes:
         n_calibration: natural images for the threshold, as they come.
         n_sources: correctly classified images to attack, all folds together.
-        n_extra: more correctly classified natural images for the fit fold.
+        n_extra: more correctly classified natural images among the references.
         n_template_pool: training images that templates are chosen from; 0 for all.
-        validation_fraction: of the sources, in each part that the detector is chosen by; there are as many parts as
-            the sources outside the test fold make, at least 2.
+        validation_fraction: of the sources, about as many in each part that the detector is chosen by; the sources
+            outside the test fold make from 2 to 20 such parts.
         test_fraction: of the sources, to measure it on.
         seed: of the folds and parts.
     """
@@ -76,6 +78,12 @@ class SplitConfig:
         if min(fractions) <= 0 or sum(fractions) >= 1:
             raise SplitError(
                 f"validation_fraction and test_fraction are positive and leave something to fit, got {fractions}"
+            )
+        outside = 1 - self.test_fraction
+        if not outside / _MOST_PARTS <= self.validation_fraction <= outside / 2:
+            raise SplitError(
+                f"the sources outside the test fold make 2 to {_MOST_PARTS} parts, so validation_fraction lies within "
+                f"{outside / _MOST_PARTS:.3g} and {outside / 2:.3g} here, got {self.validation_fraction}"
             )
         deal_folds(self)  # so that sources that cannot be split are refused before anything is computed
 
@@ -138,11 +146,12 @@ def deal_folds(config: SplitConfig) -> Folds:
         of_rest = config.validation_fraction / (1 - config.test_fraction)
         fit, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
     except ValueError as error:
-        raise SplitError(f"{n_sources} sources cannot be split into three folds ({error}); raise n_sources") from None
+        raise SplitError(
+            f"{n_sources} sources cannot be split into test fold and parts ({error}); raise n_sources"
+        ) from None
     if len(fit) < 2:
-        raise SplitError(f"{n_sources} sources leave nothing to fit after validation and test; raise n_sources")
-    n_more = max(1, round(1 / of_rest) - 1)
-    parts = [validation, *np.array_split(fit, n_more)]
+        raise SplitError(f"{n_sources} sources leave nothing to fit while others validate; raise n_sources")
+    parts = [validation, *np.array_split(fit, round(1 / of_rest) - 1)]
     return Folds(_mask(test, n_sources), torch.stack([_mask(part, n_sources) for part in parts]))
 
 

@@ -1,9 +1,9 @@
 """Choosing a detector: every combination of a grid, tried with scikit-learn, jointly over all attacks.
 
 The seed (section 4.2.1) optimises one K-nearest-neighbours classifier for all attacks together on validation data. Here
-the data take turns in that (cross-validation, since one small fold decides by chance), and the mean over the attacks of
-the AUROC on all validation pairs decides, and among combinations that are as good up to a
-tolerance the one that costs fewest rows an image.
+the data take turns in that (cross-validation, since one small fold decides by chance). The AUROC is of the pairs of all
+turns ranked together; its mean over the attacks decides, and among combinations that are as good up to a tolerance the
+one that costs fewest rows an image.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -209,7 +209,8 @@ def run_trials(grid: DetectorGrid, rotations: Sequence[Rotation]) -> Iterator[Tr
         rotations: at least one turn.
 
     Raises:
-        TuningError: if a k is larger than a fit set, or an attack has no pair to validate on.
+        TuningError: if a k is larger than a fit set, a fit set has one kind of images only, or an attack has no pair to
+            validate on.
     """
     extracted: dict[tuple[object, ...], list[_RotationFeatures]] = {}
     nearest: dict[tuple[object, ...], list[dict[str, _Neighbours]]] = {}
@@ -218,6 +219,7 @@ def run_trials(grid: DetectorGrid, rotations: Sequence[Rotation]) -> Iterator[Tr
         features_key = (config.features, config.alphas, config.n_templates)
         if features_key not in extracted:
             extracted = {features_key: [_RotationFeatures.of(config, rotation) for rotation in rotations]}
+            _check_references(extracted[features_key])
             _check_both_kinds(extracted[features_key])
         turns = extracted[features_key]
         nearest_key = (*features_key, config.scaling, config.metric)
@@ -261,6 +263,15 @@ class _RotationFeatures:
 
 _Neighbours = tuple[Array, NDArray[np.intp]]
 """Distances (n, k) and indices (n, k) of the references nearest to each query, nearest first."""
+
+
+def _check_references(turns: Sequence[_RotationFeatures]) -> None:
+    if any(len(np.unique(turn.references.labels)) < 2 for turn in turns):
+        raise TuningError(
+            "in a turn of the cross-validation the images to fit on that can be judged are all natural or all "
+            "adversarial: too few attacks succeeded, or the predicted classes have no template; raise n_sources, or "
+            "give more classes templates"
+        )
 
 
 def _check_both_kinds(turns: Sequence[_RotationFeatures]) -> None:

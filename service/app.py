@@ -43,7 +43,8 @@ def create_app(
 
     Args:
         settings: see `Settings`.
-        bundle: a bundle that is loaded already; None to load the one that the settings name.
+        bundle: a bundle that is loaded already, served whatever `bundle_digest` says; None to load the one that the
+            settings name.
         on_loaded: called on the event loop with None when the bundle is ready, or with the error that refuses it.
     """
     engine = Engine(settings, bundle)

@@ -17,7 +17,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from detector import (
@@ -32,7 +31,7 @@ from detector import (
 from detector.calibration import smallest_calibration_set
 from detector.loss_curve import cross_entropy_and_margin
 from templates_store.atomic import write_directory_atomically
-from templates_store.classifiers import ClassifierSpec, NetworkClassifier, dtype_name, load_classifier, save_weights
+from templates_store.classifiers import ClassifierSpec, NetworkClassifier, classifier_of, dtype_name, save_weights
 from templates_store.images import InputSpec
 from templates_store.manifest import (
     FORMAT_VERSION,
@@ -42,6 +41,7 @@ from templates_store.manifest import (
     Manifest,
     TensorInfo,
 )
+from templates_store.tensor_files import TensorFileError, tensors_of
 
 DETECTOR_FILE = "detector.safetensors"
 _LIBRARIES = ("torch", "torchvision", "scikit-learn", "numpy", "pillow")
@@ -71,7 +71,7 @@ class Bundle:
             return None
         return (
             f"the detector was calibrated in {calibrated}, but the classifier computes in {computed} here: scores "
-            "differ a little, so the false-positive rate holds only roughly"
+            "differ a little, so the false-positive rate is not guaranteed"
         )
 
 
@@ -173,10 +173,10 @@ def read_bundle(
         raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
     detector = _detector_of(manifest.detector, _verified_tensors(path, manifest)).to(device)
     classifier_file = _classifier_file(manifest.classifier)
-    _verified_bytes(path, classifier_file, manifest)
-    classifier = load_classifier(
+    classifier = classifier_of(
         manifest.classifier,
-        path / classifier_file,
+        _verified_bytes(path, classifier_file, manifest),
+        origin=path / classifier_file,
         dtype=manifest.compute_dtype if (dtype, manifest.compute_dtype) == ("auto", "float32") else dtype,
         device=device,
         allowed_factories=allowed_factories,
@@ -267,8 +267,8 @@ def _verified_bytes(path: Path, name: str, manifest: Manifest) -> bytes:
 def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     data = _verified_bytes(path, DETECTOR_FILE, manifest)
     try:
-        tensors = safetensors.torch.load(data)  # shapes and numbers only: no pickle, no code
-    except (SafetensorError, ValueError) as error:
+        tensors = tensors_of(data)
+    except TensorFileError as error:
         raise BundleError(f"{path / DETECTOR_FILE} is no safetensors file: {error}") from None
     found = {name: TensorInfo.of(tensor) for name, tensor in tensors.items()}
     expected = manifest.files[DETECTOR_FILE].tensors

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
@@ -20,16 +18,19 @@ from templates_store.atomic import write_file_atomically
 from templates_store.classifier_checks import check_classifier, check_pixel_scale
 from templates_store.classifier_spec import EXPORT, ClassifierError, ClassifierSpec
 from templates_store.exported import ExportedNetwork, load_exported
+from templates_store.tensor_files import TensorFileError, tensors_of
 
 __all__ = [
     "ARCHITECTURES",
     "ClassifierError",
     "ClassifierSpec",
     "DeviceError",
+    "DtypeName",
     "NetworkClassifier",
     "build_classifier",
     "check_classifier",
     "check_pixel_scale",
+    "classifier_of",
     "dtype_name",
     "load_classifier",
     "resolve_device",
@@ -37,7 +38,9 @@ __all__ = [
     "save_weights",
 ]
 
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DtypeName = Literal["float32", "bfloat16"]
+_NAMES: dict[torch.dtype, DtypeName] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in _NAMES.items()}
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _SHOWN_KEYS = 3
 
@@ -88,9 +91,13 @@ class NetworkClassifier(nn.Module):
         """Compute in another type from now on; batch norms keep their float32 statistics.
 
         The weights in full precision are kept on the CPU, so that what is saved never depends on the machine.
+
+        Raises:
+            ClassifierError: for a type that no classifier computes in.
         """
         if dtype != torch.float32 and isinstance(self.network, ExportedNetwork):
             raise ClassifierError(f"an exported program computes in the type it was exported with, not {dtype}")
+        dtype_name(dtype)
         if dtype == self.compute_dtype:
             return
         exact = self.weights()
@@ -136,17 +143,44 @@ def load_classifier(
     Raises:
         ClassifierError: if the file is missing, unreadable, holds other weights or values that are not finite.
     """
-    device = torch.device(device)
     if not weights.is_file():
         raise ClassifierError(f"no file of weights at {weights}; train the classifier or correct the path")
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise ClassifierError(f"the weights {weights} cannot be read: {error.strerror}") from error
+    return classifier_of(spec, content, origin=weights, dtype=dtype, device=device, allowed_factories=allowed_factories)
+
+
+def classifier_of(
+    spec: ClassifierSpec,
+    content: bytes,
+    *,
+    origin: Path,
+    dtype: str = "auto",
+    device: str | torch.device = "cpu",
+    allowed_factories: Collection[str] = (),
+) -> NetworkClassifier:
+    """As `load_classifier`, of a file that has been read already: what was verified is what is used.
+
+    Args:
+        spec: what the weights belong to.
+        content: the file's bytes.
+        origin: where they came from, for errors.
+        dtype, device, allowed_factories: see `load_classifier`.
+
+    Raises:
+        ClassifierError: see `load_classifier`.
+    """
+    device = torch.device(device)
     if spec.architecture == EXPORT:
         if dtype == "bfloat16":
             raise ClassifierError("an exported program computes in the type it was exported with; use dtype auto")
-        classifier = NetworkClassifier(load_exported(spec, weights, device), spec)
+        classifier = NetworkClassifier(load_exported(spec, content, device, origin=origin), spec)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced: leave no trace of drawing them
             classifier = NetworkClassifier(build_network(spec, allowed_factories=allowed_factories), spec)
-        _load_weights(classifier.network, weights)
+        _load_weights(classifier.network, content, origin)
         classifier.use_dtype(resolve_dtype(dtype, device))
     return classifier.to(device).eval().requires_grad_(requires_grad=False)
 
@@ -183,9 +217,15 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-def dtype_name(dtype: torch.dtype) -> Literal["float32", "bfloat16"]:
-    """The name of a compute type, as recipes and manifests write it."""
-    return "float32" if dtype == torch.float32 else "bfloat16"
+def dtype_name(dtype: torch.dtype) -> DtypeName:
+    """The name of a compute type, as recipes and manifests write it.
+
+    Raises:
+        ClassifierError: for a type that no classifier computes in.
+    """
+    if dtype not in _NAMES:
+        raise ClassifierError(f"classifiers compute in {' or '.join(DTYPES)}, not in {dtype}")
+    return _NAMES[dtype]
 
 
 def resolve_dtype(dtype: str, device: str | torch.device = "cpu") -> torch.dtype:
@@ -215,26 +255,26 @@ def _cuda_has_bfloat16(device: str | torch.device) -> bool:
 _HAS_BFLOAT16: dict[str, Callable[[str | torch.device], bool]] = {"cpu": _cpu_has_bfloat16, "cuda": _cuda_has_bfloat16}
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _load_weights(network: nn.Module, content: bytes, origin: Path) -> None:
     try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
+        stored = tensors_of(content)
+    except TensorFileError as error:
         raise ClassifierError(
-            f"{path} is not a readable safetensors file ({error}); convert other formats with "
+            f"{origin} is not a readable safetensors file ({error}); convert other formats with "
             "safetensors.torch.save_file(model.state_dict(), path)"
         ) from error
     wanted = network.state_dict()
     for name in wanted:
         if name.endswith("num_batches_tracked"):  # a counter of training; many files leave it out
             stored.setdefault(name, wanted[name])
-    _check_keys(wanted, stored, path)
+    _check_keys(wanted, stored, origin)
     for name, value in stored.items():
         if not bool(torch.isfinite(value).all()):
-            raise ClassifierError(f"{path}: {name} holds values that are not finite; the file cannot be used")
+            raise ClassifierError(f"{origin}: {name} holds values that are not finite; the file cannot be used")
     network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in stored.items()})
 
 
-def _check_keys(wanted: dict[str, Tensor], stored: dict[str, Tensor], path: Path) -> None:
+def _check_keys(wanted: dict[str, Tensor], stored: dict[str, Tensor], origin: Path) -> None:
     faults = {
         "missing": sorted(set(wanted) - set(stored)),
         "unexpected": sorted(set(stored) - set(wanted)),
@@ -255,4 +295,4 @@ def _check_keys(wanted: dict[str, Tensor], stored: dict[str, Tensor], path: Path
             for fault, names in faults.items()
             if names
         )
-        raise ClassifierError(f"{path} holds the weights of another architecture or number of classes: {listed}")
+        raise ClassifierError(f"{origin} holds the weights of another architecture or number of classes: {listed}")

@@ -3,9 +3,10 @@
 What torch (2.11 to 2.15) does with such an archive: plain weights are raw bytes and the graph is JSON, but tensor
 subclasses, custom objects, the sample inputs and the older format are unpickled (the sample inputs with
 `weights_only=True`, and when that fails without it), compiled parts are loaded as shared libraries, symbolic sizes go
-through sympy, which evaluates Python, and guards are compiled as Python. `_screen` therefore reads the same bytes
-with the same reader first, and refuses every program in which one of these could do more than arithmetic: whatever is
-not known to be harmless is refused. It is no sandbox: a program can still be wrong, slow or greedy for memory.
+through sympy, which evaluates Python after some replacing of text, and guards, also those made of the sample inputs'
+names, are pasted into Python and executed. `_screen` therefore reads the same bytes with the same reader first, and
+refuses every program in which one of these could do more than arithmetic: whatever is not known to be harmless is
+refused, and guards are not compiled at all. It is no sandbox: a program can still be wrong, slow or greedy for memory.
 """
 
 import ast
@@ -45,9 +46,11 @@ _OPERATORS = re.compile(
     r"torch\.ops\.higher_order\.wrap_with_(set_grad_enabled|autocast)|"
     rf"torch\.sym_[a-z]+|torch\._sym_sqrt|_operator\.({_ARITHMETIC})|math\.[a-z]+"
 )
-_IDENTIFIER = re.compile(r"[\w.]*")
-_WORDS = re.compile(r"[\w.\-+ :]*")
-_SYMBOL = re.compile(r"[a-z]{1,3}\d+|true|false|True|False|int_oo|oo")
+_IDENTIFIER = re.compile(r"[\w.]*", re.ASCII)
+_WORDS = re.compile(r"[\w.\-+ :]*", re.ASCII)
+_SYMBOL = re.compile(r"[a-z]{1,3}[0-9]+|true|false|True|False|int_oo|oo")
+# sympy drops line breaks and torch pastes between double quotes: no text that either reads otherwise than we do
+_EXPRESSION = re.compile(r"[\w ()\[\]+\-*/%,.<>=!&|~']*", re.ASCII)
 _SIZE_FUNCTIONS = re.compile(
     "Symbol|Integer|Rational|Float|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|CeilToInt|FloorToInt|"
     "ModularIndexing|Where|IntTrueDiv|FloatTrueDiv|PowByNatural|FloatPow|ToFloat|TruncToInt|Eq|Ne|Lt|Le|Gt|Ge|"
@@ -102,19 +105,19 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-def load_exported(spec: ClassifierSpec, path: Path, device: torch.device) -> ExportedNetwork:
+def load_exported(spec: ClassifierSpec, content: bytes, device: torch.device, *, origin: Path) -> ExportedNetwork:
     """The network of a program saved by `torch.export.save`.
 
     Args:
         spec: the input shape is compared with the program's.
-        path: the .pt2 file.
+        content: bytes of the .pt2 file.
         device: where it shall run.
+        origin: where the bytes came from, for errors.
 
     Raises:
         ClassifierError: if the file is no such program, could run foreign code when loaded, was exported for one
             batch size only, or takes other images.
     """
-    content = path.read_bytes()
     try:
         _screen(content)
         programs = load_pt2(BytesIO(content)).exported_programs
@@ -122,13 +125,13 @@ def load_exported(spec: ClassifierSpec, path: Path, device: torch.device) -> Exp
         _check_input(program, spec)
         if device.type != "cpu":
             program = move_to_device_pass(program, device)
-        graph = program.module()
+        graph = program.module(check_guards=False)
     except ClassifierError as error:
-        raise ClassifierError(f"{path}: {error}") from error
+        raise ClassifierError(f"{origin}: {error}") from error
     except Exception as error:  # torch promises no particular errors for a file that is not what it should be
         reason = str(error).strip().splitlines()
         raise ClassifierError(
-            f"{path} is not a torch.export program that this torch {torch.__version__} can load "
+            f"{origin} is not a torch.export program that this torch {torch.__version__} can load "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}); {_HOW_TO_EXPORT}"
         ) from error
     return ExportedNetwork(graph, content)
@@ -167,10 +170,16 @@ def _screen(content: bytes) -> None:
     samples: bytes = reader.get_record(_SAMPLES)
     if samples:
         try:
-            torch.load(BytesIO(samples), weights_only=True)
+            inputs = torch.load(BytesIO(samples), weights_only=True)
         except Exception as error:  # unpickling stops at the first thing that is no tensor or container of them
             raise _refused("its sample inputs are not plain tensors on the CPU") from error
+        if not (isinstance(inputs, tuple) and len(inputs) == 2 and _is_one_batch(*inputs)):
+            raise _refused("its sample inputs are not one batch of images")
     _screen_graph(json.loads(reader.get_record(_MODEL)), "")
+
+
+def _is_one_batch(positional: object, named: object) -> bool:
+    return isinstance(positional, tuple) and list(map(type, positional)) == [Tensor] and named == {}
 
 
 def _screen_graph(part: object, key: str) -> None:
@@ -205,6 +214,8 @@ def _is_guard(expression: str) -> bool:
 
 
 def _is_plain(expression: str, is_known: Callable[[ast.AST], bool]) -> bool:
+    if not _EXPRESSION.fullmatch(expression):
+        return False
     try:
         tree = ast.parse(expression, mode="eval")
     except (SyntaxError, ValueError):
@@ -217,9 +228,7 @@ def _is_size_node(node: ast.AST) -> bool:
         return isinstance(node.func, ast.Name) and _SIZE_FUNCTIONS.fullmatch(node.func.id) is not None
     if isinstance(node, ast.Name):
         return (_SIZE_FUNCTIONS.fullmatch(node.id) or _SYMBOL.fullmatch(node.id)) is not None
-    if isinstance(node, ast.Constant):  # sympy parses texts too: only Symbol('s0') has one
-        return not isinstance(node.value, str) or _SYMBOL.fullmatch(node.value) is not None
-    return False
+    return _is_constant(node, _SYMBOL)  # sympy parses texts too: only Symbol('s0') has one
 
 
 def _is_guard_node(node: ast.AST) -> bool:
@@ -227,7 +236,14 @@ def _is_guard_node(node: ast.AST) -> bool:
         return isinstance(node.func, ast.Attribute)
     if isinstance(node, ast.Attribute):
         return node.attr in _GUARD_ATTRIBUTES
-    return isinstance(node, ast.Subscript | ast.Name | ast.Constant)
+    return isinstance(node, ast.Subscript | ast.Name) or _is_constant(node, _IDENTIFIER)
+
+
+def _is_constant(node: ast.AST, text: re.Pattern[str]) -> bool:
+    """Whether it is a number, or a text of one kind."""
+    if not isinstance(node, ast.Constant):
+        return False
+    return isinstance(node.value, int | float) or (isinstance(node.value, str) and bool(text.fullmatch(node.value)))
 
 
 def _is_container(text: str) -> bool:
@@ -251,6 +267,7 @@ _HARMLESS: dict[str, Callable[[str], object]] = {
     "in_spec": _is_container,
     "out_spec": _is_container,
     "name": _IDENTIFIER.fullmatch,
+    "as_name": _IDENTIFIER.fullmatch,
     "forward_arg_names": _IDENTIFIER.fullmatch,
 }
 

@@ -1,13 +1,13 @@
 """The manifest of a bundle: what is in it, what it was made from, and the hash of every file."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from detector import DetectorConfig, ModeguardError
-from templates_store.classifiers import ClassifierSpec
+from templates_store.classifiers import ClassifierSpec, DtypeName
 from templates_store.images import InputSpec
 
 FORMAT_VERSION = 2
@@ -61,7 +61,7 @@ class Manifest:
     name: str
     class_names: tuple[str, ...]
     classifier: ClassifierSpec
-    compute_dtype: Literal["float32", "bfloat16"]
+    compute_dtype: DtypeName
     input: InputSpec
     detector: DetectorConfig
     files: dict[str, FileInfo]

@@ -7,6 +7,12 @@ import pytest
 from benchmarks import tables
 
 RESULTS = sorted(tables.RESULTS.glob("*.json"))
+ORIGIN = {
+    "recipe": "toy",
+    "command": "python -m benchmarks.of_something",
+    "commit": 40 * "0",
+    "machine": {"cpu": "c", "n_threads": 1, "n_cores": 2, "device": "cpu", "libraries": {"torch": "2"}},
+}
 
 
 def test_the_readme_shows_the_results() -> None:
@@ -35,14 +41,31 @@ def test_deals_are_told_by_mean_and_deviation_and_compared_in_pairs() -> None:
         return {"detectors": {"chosen": {"auroc": {"fgsm": chosen}}, "other": {"auroc": {"fgsm": other}}}}
 
     record = {
-        "recipe": "toy",
         "deals": [deal(0.9, 0.8), deal(0.8, 0.6)],
-        "command": "python -m benchmarks.fold_deals",
-        "commit": 40 * "0",
-        "machine": {"cpu": "c", "n_threads": 1, "n_cores": 2, "device": "cpu", "libraries": {"torch": "2"}},
+        **ORIGIN,
     }
     text = tables.fold_deals(record)
     assert "### toy, 2 deals of the folds" in text
     assert "| chosen | 85.0 ± 7.1 |" in text
     assert "| other | 70.0 ± 14.1 |" in text
     assert "| chosen − other | +15.0 ± 7.1 |" in text
+
+
+def test_types_are_compared_with_the_right_sign() -> None:
+    def deal(*aurocs: float) -> dict[str, object]:
+        kinds = [(a, b) for a in ("float32", "bfloat16") for b in ("float32", "bfloat16")]
+        cases = [
+            {
+                "fitted_in": fitted,
+                "judged_in": judged,
+                "auroc": {"fgsm": auroc},
+                "natural_flagged": {"fgsm": 1 - auroc},
+                "still_fooling": {"fgsm": 0.5},
+            }
+            for (fitted, judged), auroc in zip(kinds, aurocs, strict=True)
+        ]
+        return {"cases": cases}
+
+    text = tables.compute_types({"deals": [deal(0.90, 0.80, 0.85, 0.88), deal(0.92, 0.82, 0.85, 0.90)], **ORIGIN})
+    assert "| fgsm | 91.0 ± 1.4 | 89.0 ± 1.4 | -2.00 ± 0.00 | -10.00 ± 0.00 | -4.00 ± 1.41 | 50.0 |" in text
+    assert "| float32 | bfloat16 | 19.0 ± 1.4 |" in text

@@ -121,6 +121,13 @@ def test_detect_prints_a_verdict_a_file_and_goes_on_after_a_bad_one(
     assert len(verdict["losses"][0]) == len(verdict["alphas"]) == 5
 
 
+def test_detect_warns_of_a_type_that_the_detector_was_not_calibrated_in(run, bundle: Path, digit: Path) -> None:
+    assert "calibrated in" not in run("detect", digit, "--bundle", bundle).err
+    warned = flat(run("detect", digit, "--bundle", bundle, "--dtype", "bfloat16").err)
+    assert "calibrated in float32, but the classifier computes in bfloat16 here" in warned
+    assert "the false-positive rate is not guaranteed" in warned
+
+
 def test_detect_table_names_the_verdict(run, bundle: Path, digit: Path) -> None:
     ran = run("detect", digit, "--bundle", bundle)
     assert ran.status == 0

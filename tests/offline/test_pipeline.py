@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from offline.console import Console
 from offline.pipeline import Build
 from offline.recipe import Recipe
 from offline.results import evaluate, write_build
+from offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial
+from templates_store.bundle import read_bundle
 from tests.offline.toy_build import toy_recipe
 
 
@@ -176,6 +178,44 @@ def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
         assert (pairs.observation.curves.predicted[n:] != labels[rows]).all()
         n_pairs.append(n)
     assert sum(n_pairs) == int(build.attacked("fgsm").value.is_successful.sum()) > 0
+
+
+def seen_in(*parts: LabelledObservation) -> set[tuple[float, ...]]:
+    """Images by their logits, which no two of them share."""
+    return {tuple(logits) for part in parts for logits in part.observation.curves.logits.tolist()}
+
+
+def test_no_turn_of_the_choice_sees_the_test_fold_or_validates_on_its_own_references(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Build(toy_recipe(), artifacts, quiet())
+    original, turns = pipeline.run_trials, []
+
+    def watched(grid: DetectorGrid, rotations: list[Rotation]) -> Iterator[Trial]:
+        turns.extend(rotations)
+        return original(grid, rotations)
+
+    monkeypatch.setattr(pipeline, "run_trials", watched)
+    assert build.fitted.best in build.fitted.trials
+    of_test = seen_in(*(build.pairs(name, build.folds.is_test) for name in build.recipe.attacks))
+    validated: set[tuple[float, ...]] = set()
+    assert len(turns) == len(build.folds.validation_parts) > 1
+    for turn in turns:
+        references, validation = seen_in(turn.fit), seen_in(*turn.validation.values())
+        assert validation
+        assert not references & validation
+        assert not of_test & (references | validation)
+        assert not validated & validation
+        validated |= validation
+    assert validated == seen_in(*(build.pairs(name, ~build.folds.is_test) for name in build.recipe.attacks))
+
+
+def test_a_bundle_says_in_which_type_its_build_computed(artifacts: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        recipe = replace(toy_recipe(), classifier=replace(toy_recipe().classifier, dtype=dtype))
+        build_all(recipe, artifacts)
+        read = read_bundle(artifacts / "toy" / "bundle")
+        assert read.manifest.compute_dtype == dtype
 
 
 def test_the_evaluation_is_of_images_the_detector_has_not_seen(artifacts: Path) -> None:

@@ -32,14 +32,13 @@ def test_folds_are_those_of_the_protocol() -> None:
     assert folds.validation_parts[0].nonzero()[:, 0].tolist() == sorted(validation)
 
 
-@pytest.mark.parametrize(("validation_fraction", "n_parts"), [(0.16, 5), (0.2, 4), (0.4, 2), (0.6, 2)])
+@pytest.mark.parametrize(("validation_fraction", "n_parts"), [(0.04, 20), (0.16, 5), (0.2, 4), (0.35, 2), (0.4, 2)])
 def test_every_source_is_for_the_test_or_validates_once(validation_fraction: float, n_parts: int) -> None:
     folds = deal_folds(SplitConfig(n_calibration=1, n_sources=500, validation_fraction=validation_fraction))
     assert folds.validation_parts.shape == (n_parts, 500)
     assert torch.equal(folds.validation_parts.sum(dim=0) + folds.is_test, torch.ones(500, dtype=torch.int64))
-    if validation_fraction < 0.5:
-        sizes = folds.validation_parts.sum(dim=1)
-        assert sizes.max() - sizes.min() <= 1
+    sizes = folds.validation_parts.sum(dim=1) / (500 * validation_fraction)
+    assert ((sizes > 0.8) & (sizes < 1.3)).all()
 
 
 def test_too_few_images_are_refused_with_the_counts() -> None:
@@ -52,11 +51,13 @@ def test_too_few_images_are_refused_with_the_counts() -> None:
     ("changes", "message"),
     [
         ({"n_sources": 0}, "at least 1"),
-        ({"n_sources": 1}, "1 sources cannot be split into three folds"),
+        ({"n_sources": 1}, "1 sources cannot be split into test fold and parts"),
         ({"n_sources": 3}, "3 sources leave nothing to fit"),
         ({"n_extra": -1}, "at least 0"),
         ({"test_fraction": 0.9}, "leave something to fit"),
         ({"validation_fraction": 0.0}, "positive"),
+        ({"validation_fraction": 1e-6}, r"2 to 20 parts, so validation_fraction lies within 0\.04 and 0\.4 here"),
+        ({"validation_fraction": 0.45}, r"got 0\.45"),
     ],
 )
 def test_a_split_that_makes_no_sense_is_refused(changes: dict[str, float], message: str) -> None:

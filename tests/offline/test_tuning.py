@@ -93,6 +93,16 @@ def test_a_turn_without_a_pair_of_an_attack_takes_no_part_in_it(rotations: list[
         next(run_trials(GRID, [replace(first, validation={"noise": nothing})]))
 
 
+def test_a_turn_with_references_of_one_kind_is_refused(rotations: list[Rotation]) -> None:
+    first, second = rotations
+    natural = LabelledObservation(
+        pick(first.fit.observation, ~first.fit.is_adversarial),
+        torch.zeros(int((~first.fit.is_adversarial).sum())).bool(),
+    )
+    with pytest.raises(TuningError, match=r"all natural or all adversarial: .* raise n_sources"):
+        next(run_trials(GRID, [second, replace(first, fit=natural)]))
+
+
 def test_the_widest_configuration_holds_every_other() -> None:
     widest = GRID.widest()
     assert widest.alphas == (0.0, 0.25, 0.5, 0.75, 1.0)

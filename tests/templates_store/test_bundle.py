@@ -25,7 +25,7 @@ from templates_store.classifiers import (
     save_weights,
 )
 from templates_store.images import InputSpec
-from templates_store.manifest import MANIFEST_FILE, BundleError
+from templates_store.manifest import MANIFEST_FILE, BundleError, Manifest
 from templates_store.selection import choose_templates
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))
@@ -256,6 +256,14 @@ FORGERIES = {
         lambda path: edit_manifest(path, lambda m: m.update(extra=1)),
         r"manifest\.json is damaged: extra",
     ),
+    "no compute type": (
+        lambda path: edit_manifest(path, lambda m: m.pop("compute_dtype")),
+        r"manifest\.json is damaged: compute_dtype",
+    ),
+    "an unknown compute type": (
+        lambda path: edit_manifest(path, lambda m: m.update(compute_dtype="float16")),
+        r"manifest\.json is damaged: compute_dtype",
+    ),
     "no seeds": (lambda path: edit_manifest(path, lambda m: m.pop("seeds")), r"manifest\.json is damaged: seeds"),
     "too few names": (
         lambda path: edit_manifest(path, lambda m: m["class_names"].pop()),
@@ -271,6 +279,21 @@ def test_a_bad_bundle_is_refused_with_file_and_reason(
     forge(path)
     with pytest.raises(BundleError, match=message):
         read_bundle(path)
+
+
+def test_what_was_verified_is_what_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is swapped after its hash was taken must not be served."""
+    genuine = load_file(path / "classifier.safetensors")
+    verified = bundle_module._verified_bytes
+
+    def then_swap(place: Path, name: str, manifest: Manifest) -> bytes:
+        content = verified(place, name, manifest)
+        save_weights(random_classifier(1), place / "classifier.safetensors")
+        return content
+
+    monkeypatch.setattr(bundle_module, "_verified_bytes", then_swap)
+    loaded = read_bundle(path).classifier.weights()
+    assert all(torch.equal(loaded[name], value) for name, value in genuine.items())
 
 
 def test_a_missing_bundle_is_refused_with_the_way_out(tmp_path: Path) -> None:

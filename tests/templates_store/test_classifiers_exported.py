@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pickle
+from contextlib import suppress
 
 import pytest
 import torch
@@ -172,9 +173,18 @@ def _replace(part, key, text):
 
 
 def sample_inputs(trap):
+    return saved(((torch.zeros(2, 3, 6, 6),), {"trap": trap}))
+
+
+def saved(value):
     buffer = io.BytesIO()
-    torch.save(((torch.zeros(2, 3, 6, 6),), {"trap": trap}), buffer)
+    torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def hidden_in_a_comment(code):
+    """Harmless as Python; sympy drops the line breaks, so that the text ends in the comment and the code follows."""
+    return f"Max(Symbol('s0\\\n'), 1 # '), {code}\n)"
 
 
 ATTEMPTS = {
@@ -201,6 +211,14 @@ ATTEMPTS = {
     "size": lambda program, trap, code: with_text(program, "expr_str", code),
     "size in a symbol": lambda program, trap, code: with_text(program, "expr_str", f"Symbol({code!r})"),
     "size by attributes": lambda program, trap, code: with_text(program, "expr_str", "Symbol.__class__.__base__"),
+    "size in a comment": lambda program, trap, code: with_text(program, "expr_str", hidden_in_a_comment(code)),
+    "guard that ends torch's message": lambda program, trap, code: with_text(
+        program, "guards_code", f"1 != '\", {code}, \"'"
+    ),
+    "name of a sample input": lambda program, trap, code: rewritten(
+        program,
+        {"data/sample_inputs/model.pt": saved((({f'", {code}, "': torch.zeros(2, 3, 6, 6)},), {}))},
+    ),
     "guard": lambda program, trap, code: with_text(program, "guards_code", code),
     "guard with a method": lambda program, trap, code: with_text(program, "guards_code", "L['input'].storage()"),
     "operator of torch": lambda program, trap, code: with_text(program, "target", "torch.hub.load"),
@@ -228,10 +246,11 @@ def test_a_program_that_could_run_code_is_refused(program, attempt, load, tmp_pa
     assert not trap.exists()
 
 
-def test_the_traps_would_have_worked(program, tmp_path):
+@pytest.mark.parametrize("disguise", [lambda code: f"{code} or Integer(2)", hidden_in_a_comment])
+def test_the_traps_would_have_worked(program, tmp_path, disguise):
     """So the refusals above are of what torch itself would run."""
     trap = tmp_path / "trap"
-    torch.export.load(
-        io.BytesIO(with_text(program, "expr_str", f"__import__('os').mkdir({str(trap)!r}) or Integer(2)"))
-    )
+    content = with_text(program, "expr_str", disguise(f"__import__('os').mkdir({str(trap)!r})"))
+    with suppress(Exception):  # the size itself may be none
+        torch.export.load(io.BytesIO(content))
     assert trap.exists()

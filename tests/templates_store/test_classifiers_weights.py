@@ -77,6 +77,8 @@ def test_bfloat16_is_near_float32_and_keeps_float32_statistics(tmp_path):
     assert 0 < (logits - exact(pixels)).abs().max() < 0.05 * exact(pixels).abs().max()
     narrow.use_dtype(torch.float32)
     assert torch.equal(narrow(pixels), exact(pixels))
+    with pytest.raises(ClassifierError, match=r"compute in float32 or bfloat16, not in torch\.float16"):
+        narrow.use_dtype(torch.float16)
 
 
 def test_the_precision_by_name():
@@ -105,7 +107,13 @@ def test_a_missing_file_of_weights_is_named(tmp_path):
         load_classifier(DIGITS, tmp_path / "absent.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip file", b"\x00" * 64])
+_OTHER_TYPE = b'{"a":{"dtype":"F8_E8M0","shape":[2],"data_offsets":[0,2]}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04 a zip file", b"\x00" * 64, len(_OTHER_TYPE).to_bytes(8, "little") + _OTHER_TYPE + b"\x00\x00"],
+)
 def test_a_file_that_is_not_safetensors_is_named(tmp_path, content):
     path = tmp_path / "weights.pt"
     path.write_bytes(content)

@@ -1,0 +1,25 @@
+"""Tensors from the bytes of a safetensors file: shapes and numbers only, no pickle and no code."""
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+__all__ = ["TensorFileError", "tensors_of"]
+
+
+class TensorFileError(ValueError):
+    """Bytes that are no safetensors file, or one of types that torch does not have."""
+
+
+def tensors_of(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU.
+
+    Raises:
+        TensorFileError: giving the reason.
+    """
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError) as error:
+        raise TensorFileError(str(error)) from error
+    except KeyError as error:  # safetensors' own table of types
+        raise TensorFileError(f"tensors of type {error.args[0]} are not known here") from error
