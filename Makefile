@@ -41,6 +41,9 @@ format: $(INSTALLED) ## mend what can be mended by itself
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## the benchmarks, one after the other; JSON under benchmarks/results
+	@test -d "$$MODEGUARD_DATA" -a -d "$$MODEGUARD_WEIGHTS" || { \
+		echo "the benchmarks need CIFAR-10 and weights: set MODEGUARD_DATA and MODEGUARD_WEIGHTS to their directories, see docs/recipes.md" >&2; \
+		exit 1; }
 	@set -e; for module in $(BENCHMARKS); do echo "== $$module"; $(BIN)/python -m $$module; done
 
 clean: ## remove the environment and caches; artefacts, which may be hours of work, stay

@@ -19,7 +19,7 @@ from offline.datasets import DataConfig, load_dataset
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, load_classifier
 
 RESULTS = Path(__file__).parent / "results"
-_PLACES = ("--output", "--results", "--artifacts")
+_PLACES = ("--results", "--artifacts")
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -96,9 +96,15 @@ def write_record(output: Path, device: str, measured: dict[str, Any]) -> None:
 
 
 def _command() -> str:
-    """The command line without the options that say where files lie, which no figure depends on."""
-    options = iter(sys.argv[1:])
-    kept = [word for word in options if word not in _PLACES or not next(options, "")]
+    """The command line without the directories, which no figure depends on; an output keeps its name."""
+    options, kept = iter(sys.argv[1:]), []
+    for word in options:
+        if word in _PLACES:
+            next(options, "")
+        elif word == "--output":
+            kept += [word, Path(next(options, "")).name]
+        else:
+            kept.append(word)
     return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *kept])
 
 

@@ -17,10 +17,12 @@ from offline.pipeline import Build
 from offline.recipe import Recipe, read_recipe
 from offline.results import flagged_share, paired_scores
 from offline.tuning import LabelledObservation
-from templates_store.classifiers import DTYPES
+from templates_store.classifiers import DtypeName
+
+TYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 
 
-def recipe_in(recipe: Recipe, dtype: str, config: DetectorConfig, fold_seed: int) -> Recipe:
+def recipe_in(recipe: Recipe, dtype: DtypeName, config: DetectorConfig, fold_seed: int) -> Recipe:
     """The recipe in one type and one deal of the folds, observing no more than one detector needs."""
     grid = replace(
         recipe.detector,
@@ -67,7 +69,7 @@ def main() -> None:
             for seed in range(1, options.deals + 1):
                 builds = {
                     dtype: Build(recipe_in(recipe, dtype, config, seed), options.artifacts, console, options.device)
-                    for dtype in DTYPES
+                    for dtype in TYPES
                 }
                 detectors = {dtype: build.fit(config) for dtype, build in builds.items()}
                 cases = [

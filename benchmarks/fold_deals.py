@@ -12,11 +12,11 @@ from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from detector import Detector, DetectorConfig
 from offline.console import Console
+from offline.detector_grid import rows_per_image
 from offline.evaluation import auroc, tpr_at_fpr
 from offline.pipeline import Build
 from offline.recipe import Recipe, read_recipe
 from offline.results import paired_scores
-from offline.tuning import rows_per_image
 
 
 def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:

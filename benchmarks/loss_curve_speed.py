@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, write_record
 from detector import ClassTemplates, loss_curves
 from detector.loss_curve import cross_entropy_and_margin, path_points
-from offline.tuning import alphas_of
+from offline.detector_grid import alphas_of
 from templates_store.classifiers import NetworkClassifier
 
 N_CLASSES = 10

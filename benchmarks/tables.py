@@ -85,6 +85,16 @@ def detection(record: Record) -> str:
     )
 
 
+def what_was_random(record: Record) -> str:
+    """A warning where a speed was measured without trained weights or real images."""
+    missing = [
+        name
+        for name, flag in (("weights", "has_trained_weights"), ("images", "has_real_images"))
+        if not record.get(flag, True)
+    ]
+    return f", random {' and '.join(missing)}" if missing else ""
+
+
 def spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     """Mean and standard deviation of rates in per cent."""
     return f"{100 * statistics.mean(values):{sign}.{digits}f} ± {100 * statistics.stdev(values):.{digits}f}"
@@ -165,7 +175,7 @@ def curve_speed(record: Record) -> str:
     """Loss curves beside the bare classifier."""
     rows = [
         [
-            entry["classifier"],
+            entry["classifier"] + what_was_random(entry),
             entry["dtype"],
             entry["n_points"],
             f"{entry['ratio_median']:.3f} ({entry['ratio_min']:.3f}–{entry['ratio_max']:.3f})",
@@ -192,14 +202,15 @@ def attack_speed(record: Record) -> str:
         for entry in record["attacks"]
     ]
     columns = ["attack", "images", "time over foolbox's", "success %, ours / foolbox", "median size, ours / foolbox"]
-    return f"### Attacks, {record['classifier']}\n\n{table(columns, rows)}\n\n{origin(record)}"
+    return f"### Attacks, {record['classifier']}{what_was_random(record)}\n\n{table(columns, rows)}\n\n{origin(record)}"
 
 
 def memory(record: Record) -> str:
     """Peak memory of detect."""
+    subject = record["classifier"] + what_was_random(record)
     return (
         f"### Memory of `detect`\n\n{record['n_images']} images, {record['n_points']} points, {record['n_templates']} "
-        f"templates ({record['n_rows']} rows, {record['classifier']}, {record['dtype']}): peak "
+        f"templates ({record['n_rows']} rows, {subject}, {record['dtype']}): peak "
         f"{record['peak_above_loaded_mib']:.0f} MiB above the loaded classifier, {record['images_mib']:.0f} MiB of "
         f"them the images. {origin(record)}"
     )

@@ -38,8 +38,9 @@ class ClassTemplates:
             )
         if m == 0 or ends[1] == 0:
             raise DetectorInputError("a detector needs at least one class with at least one template")
-        if bool((self.classes.diff() <= 0).any()):
-            raise DetectorInputError("the classes of templates are unique and ascending")
+        is_class = self.classes.dtype == torch.int64 and bool((self.classes >= 0).all())
+        if not is_class or bool((self.classes.diff() <= 0).any()):
+            raise DetectorInputError("the classes of templates are int64, from 0, unique and ascending")
 
     @property
     def n_templates(self) -> int:

@@ -206,10 +206,20 @@ def detect(
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: DeviceOption = "auto",
     allow_factory: FactoryOption = None,
+    bundle_digest: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MODEGUARD_BUNDLE_DIGEST", help="Digest of the only bundle to judge with; any if not given."
+        ),
+    ] = None,
 ) -> None:
     """Judge image files. Exit status 1 if one of them cannot be read as an image."""
     loaded = read_bundle(
-        bundle, device=resolve_device(device), dtype=dtype, allowed_factories=tuple(allow_factory or ())
+        bundle,
+        device=resolve_device(device),
+        dtype=dtype,
+        allowed_factories=tuple(allow_factory or ()),
+        expected_digest=bundle_digest,
     )
     if loaded.warning is not None:
         console.warn(loaded.warning)

@@ -25,7 +25,7 @@ from offline.datasets import ImageDataset, load_dataset
 from offline.recipe import Recipe
 from offline.recipe_sections import CALIBRATION, EXTRA, SOURCES
 from offline.sources import Folds, ImageRoles, deal_folds
-from offline.tuning import LabelledObservation, Rotation, Trial, best_trial, run_trials, trial_count
+from offline.tuning import LabelledObservation, Rotation, Trial, best_trial, run_trials
 from templates_store.classifiers import (
     NetworkClassifier,
     check_classifier,
@@ -238,7 +238,7 @@ class Build:
             for part in folds.validation_parts
         ]
         trials: list[Trial] = []
-        with self.console.progress("choosing the detector", total=trial_count(grid)) as progress:
+        with self.console.progress("choosing the detector", total=grid.n_configs) as progress:
             for trial in run_trials(grid, rotations):
                 trials.append(trial)
                 progress.advance()

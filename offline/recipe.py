@@ -17,6 +17,7 @@ from typing import Any
 from detector.calibration import smallest_calibration_set
 from offline.attacks import ATTACKS
 from offline.datasets import DATASETS, DataConfig
+from offline.detector_grid import DetectorGrid
 from offline.recipe_loader import RecipeError, load_table, nearest, refuse_unknown
 from offline.recipe_sections import (
     CALIBRATION,
@@ -30,7 +31,6 @@ from offline.recipe_sections import (
 )
 from offline.sources import SplitConfig
 from offline.training_config import TrainingConfig
-from offline.tuning import DetectorGrid
 from templates_store.images import InputSpec
 
 __all__ = [

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from detector import Detector, detect, loss_curves
 from offline import observations
+from offline.detector_grid import alphas_of
 from offline.evaluation import PairedScores
 from offline.pipeline import SOURCES, Build
 from offline.report_pictures import Spread
 from offline.results import paired_scores
-from offline.tuning import LabelledObservation, alphas_of
+from offline.tuning import LabelledObservation
 
 __all__ = ["Case", "Judged", "cases_of", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
 

@@ -73,7 +73,14 @@ def create_app(
             loading.cancel()
             await asyncio.to_thread(engine.close)
 
-    app = FastAPI(title="modeguard", version=API_VERSION, description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="modeguard",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # the redirection would name the scheme and host that a proxy hides
+    )
     app.state.engine = engine
     app.include_router(router)
     app.add_middleware(RequestEnvelope)

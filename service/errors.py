@@ -84,8 +84,8 @@ _RETRY_SOON = {"Retry-After": "1"}
 PROBLEMS: dict[type[Exception], Problem] = {
     ImageInRequestError: Problem(422, "invalid-image", "Invalid image", members=("index", "filename", "reason")),
     MultipartError: Problem(400, "malformed-multipart", "Malformed multipart body"),
-    BodyTimeoutError: Problem(408, "body-timeout", "Body took too long", {"Connection": "close"}),
-    BodyTooLargeError: Problem(413, "body-too-large", "Body too large", {"Connection": "close"}),
+    BodyTimeoutError: Problem(408, "body-timeout", "Body took too long"),
+    BodyTooLargeError: Problem(413, "body-too-large", "Body too large"),
     TooManyImagesError: Problem(413, "too-many-images", "Too many images"),
     MediaTypeError: Problem(415, "unsupported-media-type", "Unsupported media type"),
     BusyError: Problem(429, "busy", "Too many requests at a time", _RETRY_SOON),

@@ -1,4 +1,4 @@
-"""Around every request: an id, one log line, and an answer even when the code below has a fault."""
+"""Around every request: an id, one log line, an answer even when the code below has a fault, and no unread body."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ import uuid
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +17,11 @@ _log = structlog.get_logger("service")
 
 
 class RequestEnvelope:
-    """ASGI middleware that gives each request an id and turns unforeseen exceptions into a problem without details."""
+    """ASGI middleware that gives each request an id and turns unforeseen exceptions into a problem without details.
+
+    Where a body is still to come when the answer begins, the connection is closed after it: nobody would bound that
+    body.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,6 +34,13 @@ class RequestEnvelope:
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.perf_counter(), 0
+        is_body_read = not _has_body(scope)
+
+        async def receive_and_note() -> Message:
+            nonlocal is_body_read
+            message = await receive()
+            is_body_read = is_body_read or not message.get("more_body", False)
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -38,11 +49,13 @@ class RequestEnvelope:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if not is_body_read:
+                    headers["Connection"] = "close"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive_and_note, send_with_id)
             except ClientDisconnect:
                 _log.info("client hung up")
                 return
@@ -60,6 +73,11 @@ class RequestEnvelope:
                 status=status,
                 duration_ms=round(1000 * (time.perf_counter() - started), 2),
             )
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _level_of(status: int) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from service.body import check_media_type, read_body
+from service.disconnection import while_connected
 from service.engine import Engine
 from service.inference import Verdict
 from service.schemas import (
@@ -92,9 +93,9 @@ async def detect_images(
     check_media_type(request)
     with engine.admission():
         body = await read_body(request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-        filenames, images = await engine.images(request.headers["content-type"], body)
+        filenames, images = await while_connected(request, engine.images(request.headers["content-type"], body))
         del body  # it may be large, and the inference thread may be busy for a while
-        verdicts = await engine.verdicts(images, with_curves=curve)
+        verdicts = await while_connected(request, engine.verdicts(images, with_curves=curve))
     results = [
         _image_verdict(bundle, index, filename, verdict)
         for index, (filename, verdict) in enumerate(zip(filenames, verdicts, strict=True))

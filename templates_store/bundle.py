@@ -19,19 +19,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from detector import (
-    ClassTemplates,
-    Detector,
-    DetectorConfig,
-    DetectorInputError,
-    Neighbours,
-    batched_logits,
-    detect,
-)
+from detector import Detector, DetectorInputError, batched_logits, detect
 from detector.calibration import smallest_calibration_set
 from detector.loss_curve import cross_entropy_and_margin
 from templates_store.atomic import write_directory_atomically
 from templates_store.classifiers import ClassifierSpec, NetworkClassifier, classifier_of, dtype_name, save_weights
+from templates_store.detector_tensors import DETECTOR_FILE, check_finite, detector_of, tensors_of_detector
 from templates_store.images import InputSpec
 from templates_store.manifest import (
     FORMAT_VERSION,
@@ -43,7 +36,6 @@ from templates_store.manifest import (
 )
 from templates_store.tensor_files import TensorFileError, tensors_of
 
-DETECTOR_FILE = "detector.safetensors"
 _LIBRARIES = ("torch", "torchvision", "scikit-learn", "numpy", "pillow")
 
 
@@ -107,9 +99,9 @@ def write_bundle(
     if len(class_names) != classifier.n_classes:
         raise BundleError(f"{classifier.n_classes} class names are needed, one a logit, got {len(class_names)}")
     _refuse_non_finite("measured", measured)
-    tensors = _detector_tensors(detector)
+    tensors = tensors_of_detector(detector)
     for tensor_name, tensor in tensors.items():
-        _check_finite(DETECTOR_FILE, tensor_name, tensor)
+        check_finite(DETECTOR_FILE, tensor_name, tensor)
     try:
         with write_directory_atomically(path) as directory:
             classifier_file = _classifier_file(classifier.spec)
@@ -171,7 +163,7 @@ def read_bundle(
     manifest = Manifest.from_json(text)
     if len(manifest.class_names) != manifest.classifier.n_classes:
         raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
-    detector = _detector_of(manifest.detector, _verified_tensors(path, manifest)).to(device)
+    detector = detector_of(manifest.detector, _verified_tensors(path, manifest)).to(device)
     classifier_file = _classifier_file(manifest.classifier)
     classifier = classifier_of(
         manifest.classifier,
@@ -188,52 +180,6 @@ def read_bundle(
 
 def _classifier_file(spec: ClassifierSpec) -> str:
     return f"classifier{spec.weights_suffix}"
-
-
-def _detector_tensors(detector: Detector) -> dict[str, Tensor]:
-    templates, neighbours = detector.templates, detector.neighbours
-    tensors = {
-        "template_classes": templates.classes,
-        "template_images": templates.images,
-        "template_losses": templates.losses,
-        "template_margins": templates.margins,
-        "reference_features": neighbours.features,
-        "reference_is_adversarial": neighbours.is_adversarial,
-        "feature_center": neighbours.center,
-        "feature_scale": neighbours.scale,
-        "calibration_scores": detector.calibration_scores,
-    }
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
-    try:
-        templates = ClassTemplates(
-            tensors["template_classes"],
-            tensors["template_images"],
-            tensors["template_losses"],
-            tensors["template_margins"],
-        )
-        neighbours = Neighbours(
-            features=tensors["reference_features"],
-            is_adversarial=tensors["reference_is_adversarial"],
-            center=tensors["feature_center"],
-            scale=tensors["feature_scale"],
-            n_neighbors=config.n_neighbors,
-            weights=config.weights,
-            metric=config.metric,
-        )
-    except KeyError as error:
-        raise BundleError(f"{DETECTOR_FILE} lacks the tensor {error.args[0]!r}; build the bundle again") from None
-    except DetectorInputError as error:
-        raise BundleError(f"{DETECTOR_FILE}: {error}") from None
-    scores = tensors["calibration_scores"]
-    is_rate = scores.dtype == torch.float64 and scores.ndim == 1 and bool(((scores >= 0) & (scores <= 1)).all())
-    if not is_rate or bool((scores.diff() < 0).any()):
-        raise BundleError(
-            f"{DETECTOR_FILE}: calibration_scores are one ascending row of float64 in [0, 1]; build the bundle again"
-        )
-    return Detector(config, templates, neighbours, scores)
 
 
 def _file_info(file: Path, tensors: Mapping[str, Tensor]) -> FileInfo:
@@ -277,13 +223,8 @@ def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
             raise BundleError(
                 f"{path / DETECTOR_FILE}: tensor {name!r} is {found.get(name)}, the manifest says {expected.get(name)}"
             )
-        _check_finite(path / DETECTOR_FILE, name, tensors[name])
+        check_finite(path / DETECTOR_FILE, name, tensors[name])
     return tensors
-
-
-def _check_finite(file: Path | str, name: str, tensor: Tensor) -> None:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise BundleError(f"{file}: tensor {name!r} has values that are not finite; build the bundle again")
 
 
 def _refuse_non_finite(place: str, value: object) -> None:

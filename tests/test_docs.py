@@ -29,11 +29,11 @@ from offline.attacks import ATTACKS, Fgsm
 from offline.cli import app
 from offline.cli import main as command_line
 from offline.datasets import DATASETS, DataConfig, load_dataset
+from offline.detector_grid import DetectorGrid
 from offline.recipe import read_recipe, shipped_recipes
 from offline.recipe_sections import AttackPlan, ClassifierSection, EvaluationConfig, InputSection, TemplateConfig
 from offline.sources import SplitConfig
 from offline.training import TrainingConfig, train_classifier
-from offline.tuning import DetectorGrid
 from service.app import create_app
 from service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
 from service.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
@@ -233,7 +233,7 @@ def test_an_answer_has_the_form_of_the_schemas(text: str) -> None:
 @pytest.mark.parametrize("words", shell_lines())
 def test_a_command_is_one_that_there_is(words: list[str]) -> None:
     tool, *arguments = words
-    assert tool in {"modeguard", "make", "curl", "pip", "docker", "python"}
+    assert tool in {"modeguard", "make", "curl", "pip", "docker", "python", "."}
     if tool == "make":
         assert set(arguments) <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     elif tool == "python":

@@ -13,6 +13,7 @@ from offline import cli
 from offline.console import Console
 from offline.pipeline import Build
 from offline.results import evaluate, write_build
+from templates_store.bundle import read_bundle
 from tests.offline.toy_build import toy_recipe
 
 
@@ -119,6 +120,14 @@ def test_detect_prints_a_verdict_a_file_and_goes_on_after_a_bad_one(
     assert 0 <= verdict["score"] <= 1
     assert 0 < verdict["p_value"] <= 1
     assert len(verdict["losses"][0]) == len(verdict["alphas"]) == 5
+
+
+def test_detect_takes_only_the_bundle_of_a_digest(run, bundle: Path, digit: Path) -> None:
+    digest = read_bundle(bundle).digest
+    assert run("detect", digit, "--bundle", bundle, "--bundle-digest", digest).status == 0
+    refused = run("detect", digit, "--bundle", bundle, "--bundle-digest", "0" * 64)
+    assert refused.status == 1
+    assert "is another bundle than expected" in flat(refused.err)
 
 
 def test_detect_warns_of_a_type_that_the_detector_was_not_calibrated_in(run, bundle: Path, digit: Path) -> None:

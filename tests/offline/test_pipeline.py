@@ -11,10 +11,11 @@ import torch
 
 from offline import pipeline, results, steps
 from offline.console import Console
+from offline.detector_grid import DetectorGrid
 from offline.pipeline import Build
 from offline.recipe import Recipe
 from offline.results import evaluate, write_build
-from offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial
+from offline.tuning import LabelledObservation, Rotation, Trial
 from templates_store.bundle import read_bundle
 from tests.offline.toy_build import toy_recipe
 

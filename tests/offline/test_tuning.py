@@ -11,19 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from detector import ClassTemplates, extract_features, fit_neighbours, observe
+from offline.detector_grid import DetectorGrid, TuningError, alphas_of, rows_per_image
 from offline.observations import pick
-from offline.tuning import (
-    DetectorGrid,
-    LabelledObservation,
-    Rotation,
-    Trial,
-    TuningError,
-    alphas_of,
-    best_trial,
-    rows_per_image,
-    run_trials,
-    trial_count,
-)
+from offline.tuning import LabelledObservation, Rotation, Trial, best_trial, run_trials
 from tests.conftest import ToyClassifier
 
 GRID = DetectorGrid(
@@ -56,7 +46,7 @@ def rotations(classifier: ToyClassifier, templates: ClassTemplates, images: Tens
 
 def test_every_combination_is_tried_once(rotations: list[Rotation]) -> None:
     trials = list(run_trials(GRID, rotations))
-    assert len(trials) == trial_count(GRID) == 2 * 2 * 2 * 2 * 2 * 2 * 3
+    assert len(trials) == GRID.n_configs == 2 * 2 * 2 * 2 * 2 * 2 * 3
     assert len({trial.config for trial in trials}) == len(trials)
 
 

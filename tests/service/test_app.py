@@ -168,7 +168,7 @@ async def test_an_answer_that_breaks_off_is_not_continued():
         sent.append(message["type"])
 
     with pytest.raises(RuntimeError, match="half way"):
-        await RequestEnvelope(breaks_off)({"type": "http", "method": "GET"}, None, send)
+        await RequestEnvelope(breaks_off)({"type": "http", "method": "GET", "headers": []}, None, send)
     assert sent == ["http.response.start"]
 
 

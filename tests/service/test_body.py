@@ -26,6 +26,7 @@ async def test_a_body_that_says_it_is_something_else_is_refused_unread(make_clie
     async with make_client() as client:
         response = await client.post("/v1/detect", content=unread(), headers=headers)
     problem_of(response, 415, "unsupported-media-type")
+    assert response.headers["connection"] == "close", "nobody would bound the body that is still to come"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,17 @@ async def test_a_body_far_above_the_limit_is_refused_before_it_is_sent(make_clie
         response = await client.post("/v1/detect", content=unread(), headers=PNG | headers)
     problem_of(response, 413, "body-too-large")
     assert response.headers["connection"] == "close"
+
+
+async def test_a_body_that_was_read_leaves_the_connection_open(make_client):
+    async with make_client() as client:
+        answers = [
+            await client.post("/v1/detect", content=image_file(RED), headers=PNG),
+            await client.post("/v1/detect", content=b"no image", headers=PNG),
+            await client.get("/livez"),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 422, 200]
+    assert not any("connection" in answer.headers for answer in answers)
 
 
 async def test_a_body_a_little_above_the_limit_is_read_so_that_its_sender_reads_the_answer(make_client):

@@ -1,19 +1,24 @@
 """POST /v1/detect in one process: verdicts, abstention, curves, and every kind of bad request."""
 
+import asyncio
 import dataclasses
 import io
 import json
 import math
+import threading
 
 import httpx
 import pytest
 import torch
 from PIL import Image
+from starlette.requests import ClientDisconnect
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from detector import detect, to_pixels
+from service import engine
 from service.app import create_app
+from service.disconnection import while_connected
 from service.inference import judge
 from templates_store.images import decode_image
 from tests.service.conftest import LIMITS, PNG, problem_of
@@ -178,7 +183,10 @@ async def test_a_wrong_option_is_named(make_client):
     assert [fault["location"] for fault in problem["errors"]] == ["query.curve"]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/detect", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/v1/detect", 405), ("POST", "/v1/detect/", 404), ("GET", "/redoc", 404)],
+)
 async def test_wrong_addresses_are_problems_too(make_client, method, path, status):
     async with make_client() as client:
         problem_of(await client.request(method, path), status, None)
@@ -218,3 +226,48 @@ async def test_a_client_that_hangs_up_is_no_error(make_settings, bundle):
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as client:
         response = await client.post("/v1/detect", content=image_file(RED), headers=PNG)
     assert response.status_code == 200, "its place was given back"
+
+
+class Departing:
+    """A request whose client hangs up when it is told to."""
+
+    def __init__(self):
+        self.has_left = asyncio.Event()
+
+    async def receive(self):
+        await self.has_left.wait()
+        return {"type": "http.disconnect"}
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun(make_settings, bundle, monkeypatch):
+    started, opened, n_judged = threading.Event(), threading.Event(), []
+
+    def judge_slowly(*_, **__):
+        n_judged.append(1)
+        started.set()
+        assert opened.wait(60)
+        return []
+
+    monkeypatch.setattr(engine, "judge", judge_slowly)
+    worker, request = engine.Engine(make_settings(), bundle), Departing()
+    tasks = [asyncio.create_task(while_connected(request, worker.verdicts([], with_curves=False))) for _ in range(3)]
+    while not started.is_set():
+        await asyncio.sleep(0.001)
+    request.has_left.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    opened.set()
+    worker.close()
+    assert [type(end) for end in ends] == [ClientDisconnect] * 3
+    assert len(n_judged) == 1
+
+
+async def test_the_result_of_some_work_is_its_own_even_if_it_fails():
+    async def fail():
+        raise ZeroDivisionError
+
+    async def answer():
+        return 42
+
+    assert await while_connected(Departing(), answer()) == 42
+    with pytest.raises(ZeroDivisionError):
+        await while_connected(Departing(), fail())
