@@ -105,13 +105,14 @@ def run_attack(
         if on_progress is not None:
             on_progress(min(start + rows_per_call, len(images)))
     is_fooled = is_adversarial(classifier, adversarial, labels, rows_per_call=rows_per_call)
+    sizes = distances(images, adversarial, attack.norm)
     # an attack returns images unchanged only where they are misclassified as they are, or where it failed
-    is_changed = (adversarial != images).flatten(1).any(dim=1)
+    is_changed = sizes > 0
     return AttackResult(
         images=adversarial,
         is_attacked=is_changed | ~is_fooled,
         is_successful=is_changed & is_fooled,
-        distances=distances(images, adversarial, attack.norm),
+        distances=sizes,
     )
 
 
@@ -145,9 +146,8 @@ def distances(natural: Tensor, adversarial: Tensor, norm: Norm) -> Tensor:
     Returns:
         (n,), at least 0.
     """
-    order = {"linf": math.inf, "l2": 2.0}[norm]
-    sizes: Tensor = torch.linalg.vector_norm((adversarial - natural).flatten(1), ord=order, dim=1)
-    return sizes
+    differences = (adversarial - natural).flatten(1)
+    return differences.abs().amax(dim=1) if norm == "linf" else differences.norm(dim=1)
 
 
 def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
