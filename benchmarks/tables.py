@@ -171,6 +171,27 @@ def compute_types(record: Record) -> str:
     )
 
 
+def training(record: Record) -> str:
+    """What a full training schedule reaches."""
+    config, history, n_test = record["training"], record["history"], record["n_test"]
+    told = [entry for entry in history if entry["epoch"] % 5 == 0 or entry["epoch"] in (1, len(history))]
+    rows = [
+        ["after epoch", *(entry["epoch"] for entry in told)],
+        ["test accuracy %", *(f"{100 * entry['test_accuracy']:.1f}" for entry in told)],
+        ["loss", *(f"{entry['loss']:.3f}" for entry in told)],
+    ]
+    final = "; ".join(
+        f"{dtype}: {100 * value:.2f} ± {100 * 1.96 * (value * (1 - value) / n_test) ** 0.5:.2f}"
+        for dtype, value in record["test_accuracy"].items()
+    )
+    return (
+        f"### Training of {record['recipe']}\n\n{table(rows[0], rows[1:])}\n\n"
+        f"Test accuracy of the finished weights, %: {final} (95 % interval over {n_test:,} test images, which chose "
+        f"nothing). {config['epochs']} epochs of {record['n_train']:,} images in {record['computed_in']}; all but the "
+        f"last ones leave out images that are learned (`prune_ratio` {config['prune_ratio']}). {origin(record)}"
+    )
+
+
 def curve_speed(record: Record) -> str:
     """Loss curves beside the bare classifier."""
     rows = [
@@ -223,6 +244,7 @@ SECTIONS: dict[str, Callable[[Record], str]] = {
     "loss_curve_speed*.json": curve_speed,
     "detect_memory*.json": memory,
     "compute_types_*.json": compute_types,
+    "training_*.json": training,
 }
 
 

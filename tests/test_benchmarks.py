@@ -69,3 +69,19 @@ def test_types_are_compared_with_the_right_sign() -> None:
     text = tables.compute_types({"deals": [deal(0.90, 0.80, 0.85, 0.88), deal(0.92, 0.82, 0.85, 0.90)], **ORIGIN})
     assert "| fgsm | 91.0 ± 1.4 | 89.0 ± 1.4 | -2.00 ± 0.00 | -10.00 ± 0.00 | -4.00 ± 1.41 | 50.0 |" in text
     assert "| float32 | bfloat16 | 19.0 ± 1.4 |" in text
+
+
+def test_a_training_is_told_with_the_interval_of_its_accuracy() -> None:
+    history = [{"epoch": epoch, "loss": 1 / epoch, "test_accuracy": 0.5 + epoch / 20} for epoch in range(1, 8)]
+    record = {
+        "training": {"epochs": 7, "prune_ratio": 0.5},
+        "computed_in": "bfloat16",
+        "n_train": 50_000,
+        "n_test": 10_000,
+        "test_accuracy": {"float32": 0.9},
+        "history": history,
+    }
+    text = tables.training(record | ORIGIN)
+    assert "| after epoch | 1 | 5 | 7 |" in text
+    assert "| test accuracy % | 55.0 | 75.0 | 85.0 |" in text
+    assert "float32: 90.00 ± 0.59" in text
