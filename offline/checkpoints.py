@@ -18,7 +18,7 @@ from templates_store.atomic import write_file_atomically
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]
 
 _KEY, _FORMAT = "modeguard_training", 2
-_NETWORK, _MOMENTUM, _LAST_LOSSES = "network.", "momentum.", "last_losses"
+_NETWORK, _MOMENTUM, _AVERAGE, _LAST_LOSSES = "network.", "momentum.", "average.", "last_losses"
 
 
 class TrainingError(ModeguardError):
@@ -35,6 +35,7 @@ class Checkpoint:
         network: weights and buffers by name, float32 and integers.
         momentum: the optimiser's buffers by the names of the parameters.
         last_losses: (n,) float32, of each training image when it was last met.
+        average: mean of the weights after each of the averaged epochs so far, by the names of the parameters.
     """
 
     belongs_to: dict[str, Any]
@@ -42,6 +43,7 @@ class Checkpoint:
     network: dict[str, Tensor]
     momentum: dict[str, Tensor]
     last_losses: Tensor
+    average: dict[str, Tensor]
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -52,6 +54,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {_NETWORK + name: value for name, value in checkpoint.network.items()}
     tensors |= {_MOMENTUM + name: value for name, value in checkpoint.momentum.items()}
+    tensors |= {_AVERAGE + name: value for name, value in checkpoint.average.items()}
     tensors[_LAST_LOSSES] = checkpoint.last_losses
     description = {"format": _FORMAT, "belongs_to": checkpoint.belongs_to, "history": checkpoint.history}
     content = to_safetensors(
@@ -94,8 +97,8 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None
             f"{path} belongs to another training ({'; '.join(differences[:4])}); delete it, choose another path, or "
             "train as it was begun"
         )
-    network, momentum = _under(_NETWORK, tensors), _under(_MOMENTUM, tensors)
-    return Checkpoint(found, history, network, momentum, last_losses)
+    network, momentum, average = (_under(prefix, tensors) for prefix in (_NETWORK, _MOMENTUM, _AVERAGE))
+    return Checkpoint(found, history, network, momentum, last_losses, average)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -41,11 +41,11 @@ def train_weights(
 
     def tell(epoch: EpochRecord) -> None:
         console.note(
-            f"epoch {epoch.epoch} of {config.epochs}: loss {epoch.loss:.4f}, "
+            f"epoch {epoch.epoch} of {config.n_epochs}: loss {epoch.loss:.4f}, "
             f"test accuracy {epoch.test_accuracy:.4f}, {epoch.duration_s:.1f} s"
         )
 
-    with console.progress("training the classifier", total=config.epochs * len(dataset.train.labels)) as progress:
+    with console.progress("training the classifier", total=config.n_epochs * len(dataset.train.labels)) as progress:
         result = train_classifier(
             spec,
             dataset.train,

@@ -1,9 +1,10 @@
-"""Training a classifier: SGD with Nesterov momentum, one learning-rate schedule, crops and flips, and data pruning.
+"""Training a classifier: SGD with Nesterov momentum, one learning-rate schedule, crops, flips, pruning and averaging.
 
 No label smoothing, mixup or adversarial training: they change the loss that is minimised, and with it the landscape
-that the method measures. Pruning does not bias that loss (`offline.data_pruning`). All that is random comes from the
-seed and the number of the epoch, so a training that goes on from a checkpoint ends with the weights of one that was
-never interrupted, bit for bit on one machine.
+that the method measures. Pruning does not bias that loss (`offline.data_pruning`), and averaging the weights of further
+epochs (Izmailov et al. 2018) only looks for a flatter minimum of it. All that is random comes from the seed and the
+number of the epoch, so a training that goes on from a checkpoint ends with the weights of one that was never
+interrupted, bit for bit on one machine.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from detector.pixels import to_pixels
 from offline.augmentation import augment
@@ -52,7 +54,8 @@ class EpochRecord:
         learning_rate: of the last step.
         loss: mean cross-entropy of the augmented training images, as they were met; an estimate where some were
             left out.
-        test_accuracy: on the test images after the epoch; reported, never chosen by.
+        test_accuracy: on the test images after the epoch, and after the last one of the finished classifier, which may
+            be an average; reported, never chosen by.
         duration_s: wall time, with the test.
     """
 
@@ -109,7 +112,7 @@ def train_classifier(
         history = run.restore(kept, checkpoint)
     for record in history:
         on_epoch(record)
-    for epoch in range(len(history) + 1, config.epochs + 1):
+    for epoch in range(len(history) + 1, config.n_epochs + 1):
         history.append(run.epoch(epoch, on_images))
         write_checkpoint(checkpoint, run.checkpoint(history))
         on_epoch(history[-1])
@@ -155,6 +158,7 @@ class _Run:
             nesterov=True,
         )
         self.last_losses = torch.full((len(train),), math.inf, device=device)
+        self.average: dict[str, Tensor] = {}
         self.is_mirrored_first = torch.rand(len(train), generator=self._generator(0), device=device) < 0.5
         described = {"spec": spec.to_dict(), "config": dataclasses.asdict(config), "data": _fingerprint(train)}
         self.belongs_to: dict[str, Any] = json.loads(json.dumps(described))
@@ -164,6 +168,8 @@ class _Run:
         start = time.perf_counter()
         with _seeded(self.config.seed, epoch, self.device):  # for dropout
             loss = self._learn(epoch, on_images)
+            if epoch > self.config.epochs:
+                self._average(epoch)
             accuracy = self._test_accuracy()
         rate: float = self.optimizer.param_groups[0]["lr"]
         return EpochRecord(epoch, rate, loss, accuracy, time.perf_counter() - start)
@@ -171,8 +177,10 @@ class _Run:
     def _learn(self, epoch: int, on_images: Callable[[int], object]) -> float:
         generator = self._generator(epoch)
         done = (epoch - 1) / self.config.epochs
-        visit = choose_visit(self.last_losses, self.config.prune_ratio, epoch / self.config.epochs, generator)
-        n_steps = min(math.ceil(len(visit.rows) / self.config.batch_size), len(visit.rows) // 2)  # no batch of one
+        is_scheduled = epoch <= self.config.epochs
+        end = epoch / self.config.epochs if is_scheduled else 0.0  # averaging, too, evens out what is left out
+        visit = choose_visit(self.last_losses, self.config.prune_ratio, end, generator)
+        n_steps = self._n_batches(len(visit.rows))
         batches = zip(visit.rows.tensor_split(n_steps), visit.weights.tensor_split(n_steps), strict=True)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.classifier.train()
@@ -200,6 +208,29 @@ class _Run:
         (losses * weights).mean().backward()
         self.optimizer.step()
         return losses.detach()
+
+    def _average(self, epoch: int) -> None:
+        """Take the weights into the average; after the last epoch the average becomes the classifier's weights."""
+        n_averaged = epoch - self.config.epochs
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                self.average.setdefault(name, torch.zeros_like(parameter)).lerp_(parameter, 1 / n_averaged)
+            if epoch < self.config.n_epochs:
+                return
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.average[name])
+        with self._autocast():  # the statistics of batch norms belong to other weights
+            update_bn(self._all_augmented(epoch), self.classifier)
+
+    def _all_augmented(self, epoch: int) -> Iterator[Tensor]:
+        generator = self._generator(epoch)
+        order = torch.randperm(len(self.train), generator=generator, device=self.device)
+        for rows in order.tensor_split(self._n_batches(len(order))):
+            is_mirrored = self.is_mirrored_first[rows] ^ (epoch % 2 == 0)
+            yield augment(self.train.images[rows], self.config.augmentation, is_mirrored, generator)
+
+    def _n_batches(self, n_images: int) -> int:
+        return min(math.ceil(n_images / self.config.batch_size), n_images // 2)  # no batch of one
 
     def _generator(self, epoch: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed_of(f"{self.config.seed}/{epoch}"))
@@ -232,7 +263,7 @@ class _Run:
             if parameter in self.optimizer.state  # a parameter that no image reaches has no gradient
         }
         records = [dataclasses.asdict(record) for record in history]
-        return Checkpoint(self.belongs_to, records, self.classifier.weights(), momentum, self.last_losses)
+        return Checkpoint(self.belongs_to, records, self.classifier.weights(), momentum, self.last_losses, self.average)
 
     def restore(self, kept: Checkpoint, path: Path) -> list[EpochRecord]:
         """Go back to the state of a checkpoint, and tell its epochs."""
@@ -243,6 +274,10 @@ class _Run:
                 momentum = torch.empty_like(self.parameters[name])
                 self._fill(momentum, value)
                 self.optimizer.state[self.parameters[name]]["momentum_buffer"] = momentum
+            if len(kept.history) > self.config.epochs:
+                for name, parameter in self.parameters.items():
+                    self.average[name] = torch.empty_like(parameter)
+                    self._fill(self.average[name], kept.average[name])
             return [EpochRecord(**entries) for entries in kept.history]
         except (RuntimeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())

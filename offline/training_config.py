@@ -16,7 +16,7 @@ class TrainingConfig:
     """How a classifier is trained.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images, in which the rate follows the schedule.
         batch_size: images a step; the batches of an epoch differ by one image at the most, and none has just one.
         learning_rate: the highest.
         momentum: of SGD, Nesterov's way, in (0, 1).
@@ -29,6 +29,8 @@ class TrainingConfig:
         crop_fill: what comes in at the edge: "zero" (black) or "reflect" (the image mirrored).
         flip: whether an image is mirrored left to right in every other epoch; half of them begin mirrored.
         rotation_degrees: largest angle in either direction.
+        averaged_epochs: further passes at one rate, whose weights are averaged (Izmailov et al. 2018, algorithm 1).
+        averaged_learning_rate: that rate.
         prune_ratio: share of the images with a loss below the mean that an epoch leaves out, in [0, 1); see
             `offline.data_pruning`.
         precision: of the convolutions; "auto" is bfloat16 where the hardware multiplies it natively.
@@ -48,6 +50,8 @@ class TrainingConfig:
     crop_fill: Literal["zero", "reflect"] = "zero"
     flip: bool = False
     rotation_degrees: float = 0.0
+    averaged_epochs: int = 0
+    averaged_learning_rate: float = 0.02
     prune_ratio: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
@@ -57,6 +61,11 @@ class TrainingConfig:
             value = getattr(self, name)
             if not is_valid(value):
                 raise TrainingError(f"{name} is {expected}, got {value!r}")
+
+    @property
+    def n_epochs(self) -> int:
+        """All passes over the training images."""
+        return self.epochs + self.averaged_epochs
 
     @property
     def augmentation(self) -> Augmentation:
@@ -77,6 +86,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "crop_padding": (lambda n: n >= 0, "at least 0"),
     "crop_fill": (lambda fill: fill in ("zero", "reflect"), "zero or reflect"),
     "rotation_degrees": (lambda angle: 0 <= angle <= 180, "from 0 to 180"),
+    "averaged_epochs": (lambda n: n >= 0, "at least 0"),
+    "averaged_learning_rate": (lambda rate: 0 < rate < math.inf, "positive"),
     "prune_ratio": (lambda ratio: 0 <= ratio < 1, "at least 0 and below 1"),
     "precision": (lambda name: name in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
     "seed": (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63"),
@@ -98,7 +109,9 @@ SCHEDULES: dict[str, Callable[[float, TrainingConfig], float]] = {"onecycle": _o
 
 
 def learning_rate_at(done: float, config: TrainingConfig) -> float:
-    """The rate after a fraction of the training: it rises linearly during the warm-up, then follows the schedule."""
+    """The rate after a fraction of the scheduled epochs: warm-up, then the schedule, and from 1 on that of averaging."""
+    if done >= 1:
+        return config.averaged_learning_rate
     if done < config.warmup_fraction:
         return config.learning_rate * done / config.warmup_fraction
     return SCHEDULES[config.schedule](done, config)

@@ -26,6 +26,8 @@ from offline.training_config import SCHEDULES, TrainingConfig, learning_rate_at
         ("crop_fill", "grey"),
         ("rotation_degrees", 200.0),
         ("prune_ratio", 1.0),
+        ("averaged_epochs", -1),
+        ("averaged_learning_rate", 0.0),
         ("precision", "float16"),
         ("seed", -1),
     ],
@@ -49,6 +51,12 @@ def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
     assert found[125].item() == pytest.approx(0.2, rel=0.01)
     assert found[625].item() == pytest.approx(0.2, rel=0.01)  # half of a half cosine
     assert found[-1] < 1e-5
+
+
+def test_averaged_epochs_follow_at_one_rate_and_change_nothing_before():
+    plain, averaged = (TrainingConfig(averaged_epochs=n, averaged_learning_rate=0.03) for n in (0, 5))
+    assert torch.equal(rates(plain), rates(averaged))
+    assert [learning_rate_at(done, averaged) for done in (1.0, 1.2)] == [0.03, 0.03]
 
 
 def test_multistep_is_that_of_the_protocol():
