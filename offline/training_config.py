@@ -109,7 +109,7 @@ SCHEDULES: dict[str, Callable[[float, TrainingConfig], float]] = {"onecycle": _o
 
 
 def learning_rate_at(done: float, config: TrainingConfig) -> float:
-    """The rate after a fraction of the scheduled epochs: warm-up, then the schedule, and from 1 on that of averaging."""
+    """The rate after a fraction of the scheduled epochs: warm-up, then the schedule; from 1 on that of averaging."""
     if done >= 1:
         return config.averaged_learning_rate
     if done < config.warmup_fraction:
