@@ -2,7 +2,7 @@
 
 Images that the network has already learned add little to its gradient. Of those whose last loss is below the mean a
 share is left out at random, and the ones that stay weigh as much more, so the expected gradient of an epoch is that of
-all images. The last epochs, or the last one of a short training, visit every image (the paper's annealing).
+all images. The last scheduled epochs, or the last one of a short training, visit every image (the paper's annealing).
 """
 
 from dataclasses import dataclass

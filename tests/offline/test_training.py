@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from offline.augmentation import augment
 from offline.data_pruning import Visit
@@ -15,76 +14,20 @@ from offline.dataset_records import LabelledImages
 from offline.datasets import DataConfig, load_dataset
 from offline.training import TrainingConfig, TrainingError, train_classifier
 from templates_store.classifiers import ClassifierError, ClassifierSpec
-
-SPEC = ClassifierSpec("digits-cnn", 3, (1, 6, 6), (0.5,), (0.25,))
-CONFIG = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05, crop_padding=1, flip=True, precision="float32")
-
-
-def toy_images(n, seed):
-    """Noise and stripes: level, upright, or a chequered pattern, which no shift or flip makes into each other."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, (n,), generator=generator)
-    images = torch.randint(0, 120, (n, 1, 6, 6), generator=generator, dtype=torch.uint8)
-    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
-    patterns = torch.stack([rows, columns, rows + columns]) % 2
-    images += (100 * patterns[labels]).to(torch.uint8)[:, None]
-    return LabelledImages(images, labels)
-
-
-TRAIN, TEST = toy_images(90, 0), toy_images(40, 1)
-
-
-class WithDropout(nn.Module):
-    """A factory of a network with batch norm and dropout, whose state and randomness must be resumed too."""
-
-    def __init__(self, n_classes):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5)
-        )
-        self.linear = nn.Linear(8 * 36, n_classes)
-
-    def forward(self, images):
-        return self.linear(self.layers(images))
-
-
-class WithNormAtTheEnd(nn.Module):
-    """A factory of a network whose batch norm sees one number an image and channel."""
-
-    def __init__(self, n_classes):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 8, 6), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
-        self.linear = nn.Linear(8, n_classes)
-
-    def forward(self, images):
-        return self.linear(self.layers(images))
-
-
-DROPOUT = dataclasses.replace(SPEC, architecture=f"{__name__}:WithDropout")
-
-
-def train(path, config=CONFIG, spec=SPEC, train=TRAIN, **options):
-    return train_classifier(spec, train, TEST, config, checkpoint=path, **options)
-
-
-def weights_of(result):
-    return result.classifier.weights()
-
-
-def is_equal(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-class InterruptionError(Exception):
-    pass
-
-
-def stop_after(n_epochs, error=InterruptionError):
-    def on_epoch(record):
-        if record.epoch == n_epochs:
-            raise error
-
-    return on_epoch
+from tests.offline.toy_training import (
+    CONFIG,
+    DROPOUT,
+    NORM_AT_THE_END,
+    SPEC,
+    TEST,
+    TRAIN,
+    InterruptionError,
+    is_equal,
+    stop_after,
+    toy_images,
+    train,
+    weights_of,
+)
 
 
 def test_a_network_learns(tmp_path):
@@ -155,8 +98,7 @@ def test_pruned_epochs_are_shorter_and_tell_all_images(tmp_path, batch_size):
     """Also with batch norm on single pixels, which cannot learn from a batch of one image."""
     n_images = []
     config = dataclasses.replace(CONFIG, epochs=8, batch_size=batch_size, prune_ratio=0.9)
-    spec = dataclasses.replace(SPEC, architecture=f"{__name__}:WithNormAtTheEnd")
-    train(tmp_path / "c", config, spec, on_images=n_images.append)
+    train(tmp_path / "c", config, NORM_AT_THE_END, on_images=n_images.append)
     assert sum(n_images) == 8 * len(TRAIN)
     assert max(n_images) > batch_size + 1  # the images that an epoch left out, told at once
 
@@ -174,57 +116,6 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, spec, precis
     assert is_equal(weights_of(resumed), weights_of(whole))
     assert [record.epoch for record in seen] == [1, 2, 3, 4]
     assert [record.loss for record in resumed.history] == [record.loss for record in whole.history]
-
-
-AVERAGED = dataclasses.replace(CONFIG, epochs=2, averaged_epochs=3, averaged_learning_rate=0.01, prune_ratio=0.5)
-
-
-def test_the_weights_of_the_averaged_epochs_are_averaged(tmp_path):
-    """The average is of what trainings that end after one, two and three such epochs have before they average."""
-    path, seen = tmp_path / "c", []
-
-    def keep(record):
-        if record.epoch in (3, 4):
-            with safe_open(path, framework="pt") as file:
-                seen.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
-
-    result = train(path, AVERAGED, DROPOUT, on_epoch=keep)
-    first, second = (tensors["network.linear.weight"] for tensors in seen)
-    torch.testing.assert_close(seen[0]["average.linear.weight"], first)
-    torch.testing.assert_close(seen[1]["average.linear.weight"], (first + second) / 2)
-    final = weights_of(result)
-    third = 3 * final["linear.weight"] - first - second
-    assert 0 < (third - second).abs().max() < 0.2
-    assert [record.learning_rate for record in result.history][2:] == [0.01] * 3
-    predicted = result.classifier(TEST.images.float() / 255).argmax(dim=1)
-    assert result.history[-1].test_accuracy == (predicted == TEST.labels).double().mean().item()
-
-
-def test_the_statistics_of_batch_norms_are_those_of_the_averaged_weights(tmp_path):
-    config = dataclasses.replace(AVERAGED, crop_padding=0, flip=False, batch_size=90)
-    classifier = train(tmp_path / "c", config, DROPOUT).classifier
-    convolution, norm = classifier.network.layers[0], classifier.network.layers[1]
-    seen = convolution((TRAIN.images.float() / 255 - 0.5) / 0.25)
-    torch.testing.assert_close(norm.running_mean, seen.mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(norm.running_var, seen.var(dim=(0, 2, 3)))
-
-
-def test_epochs_before_the_averaged_ones_are_those_of_a_training_without(tmp_path):
-    plain = train(tmp_path / "plain", dataclasses.replace(AVERAGED, averaged_epochs=0))
-    with pytest.raises(InterruptionError):
-        train(tmp_path / "c", AVERAGED, on_epoch=stop_after(2))
-    tensors = load_file(tmp_path / "c")
-    assert all(torch.equal(tensors[f"network.{name}"], value) for name, value in weights_of(plain).items())
-
-
-@pytest.mark.parametrize("stopped_after", [2, 3, 4])
-def test_an_interrupted_average_is_resumed(tmp_path, stopped_after):
-    whole = train(tmp_path / "whole", AVERAGED, DROPOUT)
-    with pytest.raises(InterruptionError):
-        train(tmp_path / "c", AVERAGED, DROPOUT, on_epoch=stop_after(stopped_after))
-    resumed = train(tmp_path / "c", AVERAGED, DROPOUT)
-    assert is_equal(weights_of(resumed), weights_of(whole))
-    assert is_equal(weights_of(train(tmp_path / "c", AVERAGED, DROPOUT)), weights_of(whole))
 
 
 def test_ctrl_c_in_an_epoch_leaves_the_checkpoint_of_the_last_whole_one(tmp_path):
