@@ -13,8 +13,9 @@ IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python $(IS_NEW_ENOUGH) 2>/dev/null && { echo $$python; break; }; done)
 
-# every script of benchmarks/ whose name does not begin with an underscore
-BENCHMARKS = $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
+# every script of benchmarks/ whose name does not begin with an underscore; the tables are made of what the others left
+MEASURING = $(filter-out benchmarks/_% benchmarks/tables.py,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(patsubst benchmarks/%.py,benchmarks.%,$(MEASURING)) benchmarks.tables
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -180,6 +180,13 @@ def training(record: Record) -> str:
         ["test accuracy %", *(f"{100 * entry['test_accuracy']:.1f}" for entry in told)],
         ["loss", *(f"{entry['loss']:.3f}" for entry in told)],
     ]
+    averaging = ""
+    if config["averaged_epochs"]:
+        averaging = (
+            f"Then {config['averaged_epochs']} epochs at a rate of {config['averaged_learning_rate']}, with the same "
+            "left out, whose weights are averaged: the last accuracy is that of the average, those before are of an "
+            "epoch's own. "
+        )
     final = "; ".join(
         f"{dtype}: {100 * value:.2f} ± {100 * 1.96 * (value * (1 - value) / n_test) ** 0.5:.2f}"
         for dtype, value in record["test_accuracy"].items()
@@ -187,8 +194,9 @@ def training(record: Record) -> str:
     return (
         f"### Training of {record['recipe']}\n\n{table(rows[0], rows[1:])}\n\n"
         f"Test accuracy of the finished weights, %: {final} (95 % interval over {n_test:,} test images, which chose "
-        f"nothing). {config['epochs']} epochs of {record['n_train']:,} images in {record['computed_in']}; all but the "
-        f"last ones leave out images that are learned (`prune_ratio` {config['prune_ratio']}). {origin(record)}"
+        f"nothing). {config['epochs']} scheduled epochs of {record['n_train']:,} images in {record['computed_in']}; "
+        f"before the last ones, images that are learned are left out (`prune_ratio` {config['prune_ratio']}). "
+        f"{averaging}{origin(record)}"
     )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from service.body import ImageFile, split_body
@@ -69,10 +70,18 @@ class Engine:
         finally:
             self._n_pending -= 1
 
-    async def images(self, content_type: str, body: bytes) -> tuple[list[str | None], list[Tensor]]:
+    async def images(
+        self, content_type: str, body: bytes, *, is_wanted: Callable[[], bool]
+    ) -> tuple[list[str | None], list[Tensor]]:
         """File names and decoded images of a body.
 
+        Args:
+            content_type: of the body.
+            body: one image, or a form of several.
+            is_wanted: asked once a thread is free, and nothing is done if not.
+
         Raises:
+            ClientDisconnect: if it is not wanted any more.
             MultipartError, TooManyImagesError: see `split_body`.
             ImageInRequestError: for the first image that cannot be decoded.
         """
@@ -82,14 +91,21 @@ class Engine:
             files = split_body(content_type, body, max_images=settings.max_images)
             return [file.filename for file in files], _decode_all(files, spec, settings.max_pixels)
 
-        return await _on(self._decoding, decode)
+        return await _on(self._decoding, decode, is_wanted)
 
-    async def verdicts(self, images: Sequence[Tensor], *, with_curves: bool) -> list[Verdict]:
-        """Verdicts on decoded images, see `judge`."""
+    async def verdicts(
+        self, images: Sequence[Tensor], *, with_curves: bool, is_wanted: Callable[[], bool]
+    ) -> list[Verdict]:
+        """Verdicts on decoded images, see `judge`.
+
+        Raises:
+            ClientDisconnect: if they are not wanted any more once the thread is free.
+        """
         bundle, rows_per_call = self.bundle, self.settings.rows_per_call
         return await _on(
             self._inference,
             lambda: judge(bundle, images, rows_per_call=rows_per_call, with_curves=with_curves),
+            is_wanted,
         )
 
     def close(self) -> None:
@@ -98,8 +114,15 @@ class Engine:
             pool.shutdown(cancel_futures=True)
 
 
-async def _on(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
+async def _on(
+    pool: ThreadPoolExecutor, work: Callable[[], Result], is_wanted: Callable[[], bool] = lambda: True
+) -> Result:
+    def begin() -> Result:
+        if not is_wanted():
+            raise ClientDisconnect
+        return work()
+
+    return await asyncio.get_running_loop().run_in_executor(pool, begin)
 
 
 def _decode_all(files: Sequence[ImageFile], spec: InputSpec, max_pixels: int) -> list[Tensor]:

@@ -1,8 +1,10 @@
 """Around every request: an id, one log line, an answer even when the code below has a fault, and no unread body."""
 
+import asyncio
 import logging
 import time
 import uuid
+from contextlib import suppress
 from http import HTTPStatus
 
 import structlog
@@ -13,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import INTERNAL, problem_response
 
 REQUEST_ID_HEADER = "X-Request-ID"
+LINGER_S = 1.0
 _log = structlog.get_logger("service")
 
 
@@ -20,7 +23,7 @@ class RequestEnvelope:
     """ASGI middleware that gives each request an id and turns unforeseen exceptions into a problem without details.
 
     Where a body is still to come when the answer begins, the connection is closed after it: nobody would bound that
-    body.
+    body. Before that some of it is thrown away, as a client that is cut off while it sends often never sees the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -51,6 +54,13 @@ class RequestEnvelope:
                 headers["X-Content-Type-Options"] = "nosniff"
                 if not is_body_read:
                     headers["Connection"] = "close"
+            elif not is_body_read and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        while not is_body_read:
+                            await receive_and_note()
+                message = {"type": "http.response.body"}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

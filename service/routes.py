@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from service.body import check_media_type, read_body
-from service.disconnection import while_connected
 from service.engine import Engine
 from service.inference import Verdict
+from service.presence import presence
 from service.schemas import (
     DetectResponse,
     Health,
@@ -93,9 +93,10 @@ async def detect_images(
     check_media_type(request)
     with engine.admission():
         body = await read_body(request, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
-        filenames, images = await while_connected(request, engine.images(request.headers["content-type"], body))
-        del body  # it may be large, and the inference thread may be busy for a while
-        verdicts = await while_connected(request, engine.verdicts(images, with_curves=curve))
+        async with presence(request) as is_wanted:
+            filenames, images = await engine.images(request.headers["content-type"], body, is_wanted=is_wanted)
+            del body  # it may be large, and the inference thread may be busy for a while
+            verdicts = await engine.verdicts(images, with_curves=curve, is_wanted=is_wanted)
     results = [
         _image_verdict(bundle, index, filename, verdict)
         for index, (filename, verdict) in enumerate(zip(filenames, verdicts, strict=True))

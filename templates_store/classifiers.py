@@ -42,6 +42,7 @@ DtypeName = Literal["float32", "bfloat16"]
 _NAMES: dict[torch.dtype, DtypeName] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in _NAMES.items()}
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _SHOWN_KEYS = 3
 
 
@@ -286,7 +287,7 @@ def _check_keys(wanted: dict[str, Tensor], stored: dict[str, Tensor], origin: Pa
         "of another kind": [
             f"{name} {stored[name].dtype} instead of {wanted[name].dtype}"
             for name in sorted(set(wanted) & set(stored))
-            if stored[name].is_floating_point() != wanted[name].is_floating_point()
+            if (stored[name].dtype in _FLOATS) != wanted[name].is_floating_point()
         ],
     }
     if any(faults.values()):

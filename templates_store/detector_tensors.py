@@ -50,6 +50,7 @@ def detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
     for name, tensor in tensors.items():
         if tensor.dtype != _TYPES.get(name, tensor.dtype):
             raise BundleError(f"{DETECTOR_FILE}: {name} is {tensor.dtype}, expected {_TYPES[name]}; build it again")
+        check_finite(DETECTOR_FILE, name, tensor)
     try:
         templates = ClassTemplates(
             tensors["template_classes"],

@@ -74,7 +74,7 @@ def test_types_are_compared_with_the_right_sign() -> None:
 def test_a_training_is_told_with_the_interval_of_its_accuracy() -> None:
     history = [{"epoch": epoch, "loss": 1 / epoch, "test_accuracy": 0.5 + epoch / 20} for epoch in range(1, 8)]
     record = {
-        "training": {"epochs": 7, "prune_ratio": 0.5},
+        "training": {"epochs": 5, "prune_ratio": 0.5, "averaged_epochs": 2, "averaged_learning_rate": 0.03},
         "computed_in": "bfloat16",
         "n_train": 50_000,
         "n_test": 10_000,
@@ -85,3 +85,5 @@ def test_a_training_is_told_with_the_interval_of_its_accuracy() -> None:
     assert "| after epoch | 1 | 5 | 7 |" in text
     assert "| test accuracy % | 55.0 | 75.0 | 85.0 |" in text
     assert "float32: 90.00 ± 0.59" in text
+    assert "5 scheduled epochs of 50,000 images in bfloat16" in text
+    assert "Then 2 epochs at a rate of 0.03" in text

@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from detector import detect, to_pixels
 from service import engine
 from service.app import create_app
-from service.disconnection import while_connected
 from service.inference import judge
+from service.presence import presence
 from templates_store.images import decode_image
 from tests.service.conftest import LIMITS, PNG, problem_of
 from tests.service.toy import BLUE, NEARLY_GREY, RED, image_file
@@ -240,6 +240,7 @@ class Departing:
 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun(make_settings, bundle, monkeypatch):
+    """Three requests; while the first is judged the clients of the first and the third hang up."""
     started, opened, n_judged = threading.Event(), threading.Event(), []
 
     def judge_slowly(*_, **__):
@@ -249,25 +250,21 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(make_settings, bundle
         return []
 
     monkeypatch.setattr(engine, "judge", judge_slowly)
-    worker, request = engine.Engine(make_settings(), bundle), Departing()
-    tasks = [asyncio.create_task(while_connected(request, worker.verdicts([], with_curves=False))) for _ in range(3)]
+    worker, requests = engine.Engine(make_settings(), bundle), [Departing() for _ in range(3)]
+
+    async def ask(request):
+        async with presence(request) as is_wanted:
+            return await worker.verdicts([], with_curves=False, is_wanted=is_wanted)
+
+    tasks = [asyncio.create_task(ask(request)) for request in requests]
     while not started.is_set():
         await asyncio.sleep(0.001)
-    request.has_left.set()
-    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for request in (requests[0], requests[2]):
+        request.has_left.set()
+    await asyncio.sleep(0.01)
     opened.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
     worker.close()
-    assert [type(end) for end in ends] == [ClientDisconnect] * 3
-    assert len(n_judged) == 1
-
-
-async def test_the_result_of_some_work_is_its_own_even_if_it_fails():
-    async def fail():
-        raise ZeroDivisionError
-
-    async def answer():
-        return 42
-
-    assert await while_connected(Departing(), answer()) == 42
-    with pytest.raises(ZeroDivisionError):
-        await while_connected(Departing(), fail())
+    assert ends[:2] == [[], []]
+    assert isinstance(ends[2], ClientDisconnect)
+    assert len(n_judged) == 2

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from templates_store.bundle import read_bundle
@@ -68,12 +69,16 @@ def unsorted_calibration(path: Path) -> None:
     rehash(path, DETECTOR_FILE)
 
 
-def as_float(path: Path) -> None:
-    tensors = load_file(path / DETECTOR_FILE)
-    tensors["template_classes"] = tensors["template_classes"].float()
-    save_file(tensors, path / DETECTOR_FILE)
-    rehash(path, DETECTOR_FILE)
-    edit_manifest(path, lambda m: m["files"][DETECTOR_FILE]["tensors"]["template_classes"].update(dtype="float32"))
+def as_type(name: str, dtype: torch.dtype) -> Callable[[Path], None]:
+    def forge(path: Path) -> None:
+        tensors = load_file(path / DETECTOR_FILE)
+        tensors[name] = tensors[name].to(dtype)
+        save_file(tensors, path / DETECTOR_FILE)
+        rehash(path, DETECTOR_FILE)
+        described = str(dtype).removeprefix("torch.")
+        edit_manifest(path, lambda m: m["files"][DETECTOR_FILE]["tensors"][name].update(dtype=described))
+
+    return forge
 
 
 def negative_class(path: Path) -> None:
@@ -96,7 +101,14 @@ def other_choices(**choices: object) -> Callable[[Path], None]:
 
 FORGERIES = {
     "calibration out of order": (unsorted_calibration, r"detector\.safetensors: calibration_scores are one ascending"),
-    "classes that are no integers": (as_float, r"detector\.safetensors: template_classes is torch\.float32, expected"),
+    "classes that are no integers": (
+        as_type("template_classes", torch.float32),
+        r"detector\.safetensors: template_classes is torch\.float32, expected torch\.int64",
+    ),
+    "numbers of eight bits": (
+        as_type("template_losses", torch.float8_e4m3fn),
+        r"detector\.safetensors: template_losses is torch\.float8_e4m3fn, expected torch\.float32",
+    ),
     "a negative class": (negative_class, r"detector\.safetensors: the classes of templates are int64, from 0"),
     "no scale": (no_scale, r"detector\.safetensors: center and scale have one number"),
     "a family not known here": (other_choices(features=["telepathy"]), r"do not fit together: unknown feature"),

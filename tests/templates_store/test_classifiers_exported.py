@@ -172,6 +172,13 @@ def _replace(part, key, text):
     return isinstance(part, list) and any(_replace(value, key, text) for value in part)
 
 
+def with_argument(program, argument):
+    """The program with the first operator's first argument replaced."""
+    tree = read_json(program, MODEL)
+    tree["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = argument
+    return rewritten(program, {MODEL: json.dumps(tree).encode()})
+
+
 def sample_inputs(trap):
     return saved(((torch.zeros(2, 3, 6, 6),), {"trap": trap}))
 
@@ -225,6 +232,11 @@ ATTEMPTS = {
     "operator that reads files": lambda program, trap, code: with_text(
         program, "target", "torch.ops.aten.from_file.default"
     ),
+    "operator that writes files": lambda program, trap, code: with_text(
+        program, "target", "torch.ops.aten.save.default"
+    ),
+    "operator as an argument": lambda program, trap, code: with_argument(program, {"as_operator": "torch.os.system"}),
+    "metadata that ends a text": lambda program, trap, code: with_text(program, "stack_trace", f'"""\n{code}\n"""'),
     "operator of the class": lambda program, trap, code: with_text(
         program, "target", "torch.ops.aten.__init__.__globals__"
     ),

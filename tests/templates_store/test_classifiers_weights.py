@@ -137,8 +137,8 @@ def test_weights_of_another_number_of_classes_name_the_shapes(digits_weights):
         load_classifier(dataclasses.replace(DIGITS, n_classes=11), digits_weights)
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int8"])
-def test_whole_numbers_are_no_weights(digits_weights, dtype):
+@pytest.mark.parametrize("dtype", ["int64", "int8", "float8_e4m3fn"])
+def test_numbers_of_other_kinds_are_no_weights(digits_weights, dtype):
     stored = load_file(digits_weights)
     save_file(stored | {"features.0.bias": torch.zeros(32, dtype=getattr(torch, dtype))}, digits_weights)
     with pytest.raises(ClassifierError, match=rf"features\.0\.bias torch\.{dtype} instead of torch\.float32"):
