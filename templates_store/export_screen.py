@@ -58,7 +58,7 @@ _ATEN_NAMES = """
     sort split split_with_sizes sqrt square squeeze stack std std_mean sub sum swapaxes sym_numel sym_size sym_stride t
     tan tanh threshold tile to _to_copy topk transpose tril triu true_divide trunc type_as unbind unflatten unfold
     _unsafe_view unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest2d _upsample_bicubic2d_aa
-    _upsample_bilinear2d_aa var var_mean view where zeros zeros_like _assert_scalar _assert_tensor_metadata
+    _upsample_bilinear2d_aa var var_mean view where zero zeros zeros_like _assert_scalar _assert_tensor_metadata
 """
 _ATEN = "|".join(_ATEN_NAMES.split())
 _ARITHMETIC = "add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem"
@@ -70,6 +70,7 @@ _OPERATORS = re.compile(
 )
 _IDENTIFIER = re.compile(r"[\w.]*", re.ASCII)
 _WORDS = re.compile(r"[\w.\-+ :]*", re.ASCII)
+_ARGUMENT = re.compile(r"[\w.\-+ :,>]*", re.ASCII)  # the longest is einsum's equation
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]+|true|false|True|False|int_oo|oo")
 # sympy drops line breaks and torch pastes between double quotes: no text that either reads otherwise than we do
 _EXPRESSION = re.compile(r"[\w ()\[\]+\-*/%,.<>=!&|~']*", re.ASCII)
@@ -233,6 +234,7 @@ _HARMLESS: dict[str, Callable[[str], object]] = {
     "out_spec": _is_container,
     "name": _IDENTIFIER.fullmatch,
     "as_name": _IDENTIFIER.fullmatch,
+    "as_string": _ARGUMENT.fullmatch,
     "as_operator": lambda _: False,  # torch looks it up as freely as a target, and calls it
     "forward_arg_names": _IDENTIFIER.fullmatch,
 }
