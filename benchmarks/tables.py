@@ -194,8 +194,9 @@ def training(record: Record) -> str:
     return (
         f"### Training of {record['recipe']}\n\n{table(rows[0], rows[1:])}\n\n"
         f"Test accuracy of the finished weights, %: {final} (95 % interval over {n_test:,} test images, by which no "
-        f"weights were chosen). {config['epochs']} scheduled epochs of {record['n_train']:,} images in {record['computed_in']}; "
-        f"before the last ones, images that are learned are left out (`prune_ratio` {config['prune_ratio']}). "
+        f"weights were chosen). {config['epochs']} scheduled epochs of {record['n_train']:,} images in "
+        f"{record['computed_in']}; before the last ones, images that are learned are left out (`prune_ratio` "
+        f"{config['prune_ratio']}). "
         f"{averaging}{origin(record)}"
     )
 
