@@ -18,7 +18,7 @@ def tensors_of(content: bytes) -> dict[str, Tensor]:
         TensorFileError: giving the reason.
     """
     try:
-        return safetensors.torch.load(content)
+        return safetensors.torch.load(content)  # not torch.load: the format holds shapes and numbers only
     except (SafetensorError, ValueError) as error:
         raise TensorFileError(str(error)) from error
     except KeyError as error:  # safetensors' own table of types
