@@ -14,9 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.pixels import to_pixels
-from offline.datasets import DataConfig, load_dataset
-from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier, load_classifier
+from modeguard.detector.pixels import to_pixels
+from modeguard.offline.data.datasets import DataConfig, load_dataset
+from modeguard.templates_store.classifiers.loading import (
+    ClassifierSpec,
+    NetworkClassifier,
+    build_classifier,
+    load_classifier,
+)
 
 RESULTS = Path(__file__).parent / "results"
 _PLACES = ("--results", "--artifacts")

@@ -18,8 +18,18 @@ import torch
 from torch import Tensor
 
 from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, predict, write_record
-from offline.attacks import Attack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, distances, is_adversarial, run_attack
-from templates_store.classifiers import NetworkClassifier
+from modeguard.offline.attacks import (
+    Attack,
+    Bim,
+    CarliniWagner,
+    DeepFool,
+    Fgsm,
+    Pgd,
+    distances,
+    is_adversarial,
+    run_attack,
+)
+from modeguard.templates_store.classifiers.loading import NetworkClassifier
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it

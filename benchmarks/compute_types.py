@@ -10,14 +10,14 @@ from typing import Any
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from detector import Detector, DetectorConfig
-from offline.console import Console
-from offline.evaluation import auroc
-from offline.pipeline import Build
-from offline.recipe import Recipe, read_recipe
-from offline.results import flagged_share, paired_scores
-from offline.tuning import LabelledObservation
-from templates_store.classifiers import DtypeName
+from modeguard.detector import Detector, DetectorConfig
+from modeguard.offline.console import Console
+from modeguard.offline.evaluation.metrics import auroc
+from modeguard.offline.evaluation.results import flagged_share, paired_scores
+from modeguard.offline.pipeline.build import Build
+from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.tuning.trials import LabelledObservation
+from modeguard.templates_store.classifiers.loading import DtypeName
 
 TYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 

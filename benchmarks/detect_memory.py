@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from benchmarks._record import RESULTS, SUBJECTS, load_subject, write_record
-from detector import ClassTemplates, DetectorConfig, FitSet, detect, fit_detector
-from detector.loss_curve import cross_entropy_and_margin
-from offline.detector_grid import alphas_of
+from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, detect, fit_detector
+from modeguard.detector.questions.curves import cross_entropy_and_margin
+from modeguard.offline.tuning.grid import alphas_of
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")

@@ -5,10 +5,10 @@ Builds each recipe (artefacts are reused) and measures it on its test fold. Need
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from offline.console import Console
-from offline.pipeline import Build
-from offline.recipe import read_recipe
-from offline.results import evaluate, write_build
+from modeguard.offline.console import Console
+from modeguard.offline.evaluation.results import evaluate, write_build
+from modeguard.offline.pipeline.build import Build
+from modeguard.offline.recipe.recipe import read_recipe
 
 
 def main() -> None:

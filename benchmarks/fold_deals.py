@@ -10,13 +10,13 @@ from typing import Any
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from detector import Detector, DetectorConfig
-from offline.console import Console
-from offline.detector_grid import rows_per_image
-from offline.evaluation import auroc, tpr_at_fpr
-from offline.pipeline import Build
-from offline.recipe import Recipe, read_recipe
-from offline.results import paired_scores
+from modeguard.detector import Detector, DetectorConfig
+from modeguard.offline.console import Console
+from modeguard.offline.evaluation.metrics import auroc, tpr_at_fpr
+from modeguard.offline.evaluation.results import paired_scores
+from modeguard.offline.pipeline.build import Build
+from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.tuning.grid import rows_per_image
 
 
 def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:

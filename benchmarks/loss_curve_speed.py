@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, write_record
-from detector import ClassTemplates, loss_curves
-from detector.loss_curve import cross_entropy_and_margin, path_points
-from offline.detector_grid import alphas_of
-from templates_store.classifiers import NetworkClassifier
+from modeguard.detector import ClassTemplates, loss_curves
+from modeguard.detector.questions.curves import cross_entropy_and_margin, path_points
+from modeguard.offline.tuning.grid import alphas_of
+from modeguard.templates_store.classifiers.loading import NetworkClassifier
 
 N_CLASSES = 10
 

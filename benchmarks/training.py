@@ -11,12 +11,12 @@ import torch
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from detector import batched_logits, to_pixels
-from offline.console import Console
-from offline.pipeline import Build
-from offline.recipe import read_recipe
-from offline.training import train_classifier
-from templates_store.classifiers import DTYPES, dtype_name, load_classifier, resolve_dtype
+from modeguard.detector import batched_logits, to_pixels
+from modeguard.offline.console import Console
+from modeguard.offline.pipeline.build import Build
+from modeguard.offline.recipe.recipe import read_recipe
+from modeguard.offline.training.training import train_classifier
+from modeguard.templates_store.classifiers.loading import DTYPES, dtype_name, load_classifier, resolve_dtype
 
 
 @torch.inference_mode()

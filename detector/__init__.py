@@ -1,16 +1,16 @@
 """The method, tensors in and tensors out: paths, loss curves, features, neighbours, calibration, stability."""
 
-from detector.calibration import conformal_p_values
-from detector.classifier import Classifier, batched_logits
-from detector.config import DetectorConfig
-from detector.detector import Detections, Detector, FitSet, detect, fit_detector
-from detector.errors import DetectorInputError, ModeguardError
-from detector.features import FEATURES, FeatureFamily, Observation, extract_features, observe
-from detector.loss_curve import LossCurves, barrier_gaps, barrier_heights, loss_curves
-from detector.neighbors import Neighbours, fit_neighbours
-from detector.pixels import to_bytes, to_pixels
-from detector.stability import gaussian_draws, noise_response, persistence, stability
-from detector.templates import ClassTemplates
+from modeguard.detector.calibration import conformal_p_values
+from modeguard.detector.config import DetectorConfig
+from modeguard.detector.detect import Detections, Detector, FitSet, detect, fit_detector
+from modeguard.detector.errors import DetectorInputError, ModeguardError
+from modeguard.detector.features import FEATURES, FeatureFamily, Observation, extract_features, observe
+from modeguard.detector.pixels import to_bytes, to_pixels
+from modeguard.detector.questions.curves import LossCurves, barrier_gaps, barrier_heights, loss_curves
+from modeguard.detector.questions.noise import gaussian_draws, noise_response, persistence, stability
+from modeguard.detector.rows import Classifier, batched_logits
+from modeguard.detector.scorers.neighbors import Neighbours, fit_neighbours
+from modeguard.detector.templates import ClassTemplates
 
 __all__ = [
     "FEATURES",

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from detector.errors import DetectorInputError
+from modeguard.detector.errors import DetectorInputError
 
 
 def conformal_p_values(scores: Tensor, calibration_scores: Tensor) -> Tensor:

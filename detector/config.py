@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from detector.calibration import smallest_calibration_set
-from detector.errors import DetectorInputError
-from detector.loss_curve import check_alphas
-from detector.neighbors import Metric, Scaling, Weights
+from modeguard.detector.calibration import smallest_calibration_set
+from modeguard.detector.errors import DetectorInputError
+from modeguard.detector.questions.curves import check_alphas
+from modeguard.detector.scorers.neighbors import Metric, Scaling, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class DetectorConfig:
         n_templates: templates a class.
         features: names of feature families, see `detector.features.FEATURES`.
         n_logits: how many of the logits, in descending order, the family "sorted_logits" keeps at the most.
-        n_neighbors, weights, metric, scaling: see `detector.neighbors.fit_neighbours`.
+        n_neighbors, weights, metric, scaling: see `modeguard.detector.scorers.neighbors.fit_neighbours`.
         target_fpr: rate of natural images that may be called adversarial, within (0, 1).
         noise_sigmas: noise levels of the noise families, on the [0, 1] pixel scale.
         n_noise_draws: draws at each noise level.

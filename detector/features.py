@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detector.classifier import ROWS_PER_CALL, Classifier, CountingClassifier
-from detector.config import DetectorConfig
-from detector.errors import DetectorInputError
-from detector.loss_curve import LossCurves, barrier_gaps, barrier_heights, loss_curves
-from detector.stability import NoiseResponse, gaussian_draws, noise_response, persistence
-from detector.templates import ClassTemplates
+from modeguard.detector.config import DetectorConfig
+from modeguard.detector.errors import DetectorInputError
+from modeguard.detector.questions.curves import LossCurves, barrier_gaps, barrier_heights, loss_curves
+from modeguard.detector.questions.noise import NoiseResponse, gaussian_draws, noise_response, persistence
+from modeguard.detector.rows import ROWS_PER_CALL, Classifier, CountingClassifier
+from modeguard.detector.templates import ClassTemplates
 
 _FIRST_BRACKET = (0.05, 0.2)
 _LARGEST_SIGMA = 10.0  # noise that leaves nothing of an image with pixels in [0, 1]

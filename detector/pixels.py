@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from detector.errors import DetectorInputError
+from modeguard.detector.errors import DetectorInputError
 
 
 def to_pixels(image_bytes: Tensor) -> Tensor:

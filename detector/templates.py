@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from detector.errors import DetectorInputError
+from modeguard.detector.errors import DetectorInputError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

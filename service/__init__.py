@@ -1,1 +1,1 @@
-"""The method over HTTP: decode, admit, detect, answer. Start it with `python -m service`."""
+"""The method over HTTP: decode, admit, detect, answer. Start it with `python -m modeguard.service`."""

@@ -1,4 +1,4 @@
-"""The server: `python -m service`, with its settings in MODEGUARD_* environment variables.
+"""The server: `python -m modeguard.service`, with its settings in MODEGUARD_* environment variables.
 
 Prints `listening on http://HOST:PORT` to stdout once images can be sent, and logs to stderr. Ends with status 0 on
 SIGTERM and SIGINT after the requests at hand are answered, 1 if it cannot serve, 2 if the settings are wrong.
@@ -12,10 +12,10 @@ from types import FrameType
 
 import uvicorn
 
-from detector.errors import ModeguardError
-from service.app import create_app
-from service.logs import configure_logs
-from service.settings import Settings, SettingsError, load_settings
+from modeguard.detector.errors import ModeguardError
+from modeguard.service.app import create_app
+from modeguard.service.logs import configure_logs
+from modeguard.service.settings import Settings, SettingsError, load_settings
 
 EXIT_FAILED, EXIT_WRONG_SETTINGS = 1, 2
 

@@ -9,14 +9,14 @@ import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from detector.errors import ModeguardError
-from service.engine import Engine
-from service.errors import PROBLEM_MEDIA_TYPE, add_error_handlers
-from service.middleware import RequestEnvelope
-from service.routes import router
-from service.schemas import EXAMPLE
-from service.settings import Settings
-from templates_store.bundle import Bundle
+from modeguard.detector.errors import ModeguardError
+from modeguard.service.api.routes import router
+from modeguard.service.api.schemas import EXAMPLE
+from modeguard.service.errors import PROBLEM_MEDIA_TYPE, add_error_handlers
+from modeguard.service.http.middleware import RequestEnvelope
+from modeguard.service.inference.engine import Engine
+from modeguard.service.settings import Settings
+from modeguard.templates_store.bundles.bundle import Bundle
 
 _log = structlog.get_logger("service")
 API_VERSION = "1"

@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from detector.errors import ModeguardError
-from templates_store.images import InvalidImage
+from modeguard.detector.errors import ModeguardError
+from modeguard.templates_store.images.decoding import InvalidImage
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:modeguard:problem:"
@@ -112,7 +112,7 @@ def problem_response(problem: Problem, detail: str, request_id: str | None, memb
 
 
 def request_id_of(request: Request) -> str | None:
-    """The id that `service.middleware` gave the request."""
+    """The id that `modeguard.service.http.middleware` gave the request."""
     return getattr(request.state, "request_id", None)
 
 

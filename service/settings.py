@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from detector.errors import ModeguardError
-from templates_store.images import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
+from modeguard.detector.errors import ModeguardError
+from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
 
 ENV_PREFIX = "MODEGUARD_"
 MEBIBYTE = 2**20

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector import Classifier, ClassTemplates, Detector, DetectorConfig, FitSet, fit_detector
-from detector.loss_curve import cross_entropy_and_margin
+from modeguard.detector import Classifier, ClassTemplates, Detector, DetectorConfig, FitSet, fit_detector
+from modeguard.detector.questions.curves import cross_entropy_and_margin
 
 
 class ToyClassifier:

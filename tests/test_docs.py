@@ -23,26 +23,32 @@ import typer
 import uvicorn
 from pydantic_core import PydanticUndefined
 
-import detector
-from detector import FEATURES, DetectorConfig, FitSet, fit_detector, to_pixels
-from offline.attacks import ATTACKS, Fgsm
-from offline.cli import app
-from offline.cli import main as command_line
-from offline.datasets import DATASETS, DataConfig, load_dataset
-from offline.detector_grid import DetectorGrid
-from offline.recipe import read_recipe, shipped_recipes
-from offline.recipe_sections import AttackPlan, ClassifierSection, EvaluationConfig, InputSection, TemplateConfig
-from offline.sources import SplitConfig
-from offline.training import TrainingConfig, train_classifier
-from service.app import create_app
-from service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
-from service.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
-from service.settings import ENV_PREFIX, Settings
-from templates_store.architectures import ARCHITECTURES, LIBRARIES
-from templates_store.bundle import read_bundle, write_bundle
-from templates_store.classifiers import ClassifierSpec
-from templates_store.images import InputSpec
-from templates_store.selection import choose_templates
+import modeguard.detector
+from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit_detector, to_pixels
+from modeguard.offline.attacks import ATTACKS, Fgsm
+from modeguard.offline.cli.app import app
+from modeguard.offline.cli.app import main as command_line
+from modeguard.offline.data.datasets import DATASETS, DataConfig, load_dataset
+from modeguard.offline.data.roles import SplitConfig
+from modeguard.offline.recipe.recipe import read_recipe, shipped_recipes
+from modeguard.offline.recipe.sections import (
+    AttackPlan,
+    ClassifierSection,
+    EvaluationConfig,
+    InputSection,
+    TemplateConfig,
+)
+from modeguard.offline.training.training import TrainingConfig, train_classifier
+from modeguard.offline.tuning.grid import DetectorGrid
+from modeguard.service.api.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
+from modeguard.service.app import create_app
+from modeguard.service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
+from modeguard.service.settings import ENV_PREFIX, Settings
+from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
+from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, LIBRARIES
+from modeguard.templates_store.classifiers.loading import ClassifierSpec
+from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.templates import choose_templates
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = {
@@ -237,7 +243,7 @@ def test_a_command_is_one_that_there_is(words: list[str]) -> None:
     if tool == "make":
         assert set(arguments) <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     elif tool == "python":
-        assert arguments == ["-m", "service"]
+        assert arguments == ["-m", "modeguard.service"]
     elif tool == "modeguard":
         understand(*arguments)
 
@@ -297,7 +303,7 @@ def test_every_name_of_a_table_is_documented() -> None:
 def test_families_and_public_names_are_the_ones_that_there_are() -> None:
     assert set(column(section(METHOD, "Feature families"), r"`(\w+)`(?: \|[^|]*){2}")) == set(FEATURES)
     cells = column(section(METHOD, "Public API of `detector`"), "(`.*?)")
-    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(detector.__all__)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(modeguard.detector.__all__)
 
 
 def test_settings_are_the_ones_that_there_are_with_their_defaults() -> None:

@@ -11,11 +11,11 @@ its parameters plain numbers checked in `__post_init__`, and add one line to `AT
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from offline.attacks.base import Attack, AttackError, AttackResult, distances, is_adversarial, run_attack
-from offline.attacks.carlini_wagner import CarliniWagner
-from offline.attacks.deepfool import DeepFool
-from offline.attacks.linf import Bim, Fgsm, Pgd, projected_gradient
-from offline.attacks.targeted_adam import TargetedAdam
+from modeguard.offline.attacks.base import Attack, AttackError, AttackResult, distances, is_adversarial, run_attack
+from modeguard.offline.attacks.carlini_wagner import CarliniWagner
+from modeguard.offline.attacks.deepfool import DeepFool
+from modeguard.offline.attacks.linf import Bim, Fgsm, Pgd, projected_gradient
+from modeguard.offline.attacks.targeted_adam import TargetedAdam
 
 ATTACKS: Mapping[str, Callable[..., Attack]] = MappingProxyType(
     {

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from detector.classifier import ROWS_PER_CALL, Classifier, at_least_float32, batched_logits, check_images
-from detector.errors import ModeguardError
+from modeguard.detector.errors import ModeguardError
+from modeguard.detector.rows import ROWS_PER_CALL, Classifier, at_least_float32, batched_logits, check_images
 
 Norm = Literal["linf", "l2"]
 

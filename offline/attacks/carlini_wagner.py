@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from detector.classifier import Classifier
-from offline.attacks.base import (
+from modeguard.detector.rows import Classifier
+from modeguard.offline.attacks.base import (
     Norm,
     check_attack_inputs,
     check_count,

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from detector.classifier import Classifier
-from offline.attacks.base import Norm, check_attack_inputs, check_count, check_number, logits_of, per_image
+from modeguard.detector.rows import Classifier
+from modeguard.offline.attacks.base import Norm, check_attack_inputs, check_count, check_number, logits_of, per_image
 
 _TINY = 1e-8  # keeps a vanishing gradient from dividing by zero
 _EXTRA_DISTANCE = 1e-4  # pixels beyond the linearised boundary: a step of length zero would never cross it

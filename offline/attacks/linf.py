@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.classifier import Classifier
-from offline.attacks.base import (
+from modeguard.detector.rows import Classifier
+from modeguard.offline.attacks.base import (
     Norm,
     check_attack_inputs,
     check_count,

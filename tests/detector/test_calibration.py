@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from detector import DetectorInputError, conformal_p_values
-from detector.calibration import smallest_calibration_set
+from modeguard.detector import DetectorInputError, conformal_p_values
+from modeguard.detector.calibration import smallest_calibration_set
 
 
 def test_p_values_count_the_calibration_scores_at_least_as_high() -> None:

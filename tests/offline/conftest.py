@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.artifacts import ArtifactStore
+from modeguard.offline.pipeline.artifacts import ArtifactStore
 
 
 @pytest.fixture

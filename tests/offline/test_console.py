@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from offline.console import Console
+from modeguard.offline.console import Console
 
 
 class Terminal(io.StringIO):

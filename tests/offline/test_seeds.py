@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import torch
 
-from offline.seeds import seed_of
+from modeguard.offline.seeds import seed_of
 
 
 @pytest.mark.parametrize("text", ["0/1", "42/pgd/3"])

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import structlog
 
-from service.app import create_app
-from service.settings import Settings
-from templates_store.bundle import read_bundle
+from modeguard.service.app import create_app
+from modeguard.service.settings import Settings
+from modeguard.templates_store.bundles.bundle import read_bundle
 from tests.service.toy import FACTORY, write_toy_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,9 +103,9 @@ def server_environment(bundle, **settings):
 
 @contextmanager
 def running_server(environment):
-    """Start `python -m service` and wait until it listens."""
+    """Start `python -m modeguard.service` and wait until it listens."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "service"],
+        [sys.executable, "-W", "error", "-m", "modeguard.service"],
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
@@ -127,9 +127,9 @@ def running_server(environment):
 
 
 def refused_start(environment):
-    """Run `python -m service` where it cannot start; status, stdout, stderr."""
+    """Run `python -m modeguard.service` where it cannot start; status, stdout, stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "service"],
+        [sys.executable, "-m", "modeguard.service"],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

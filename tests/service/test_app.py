@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from service import engine
-from service.app import create_app
-from service.errors import PROBLEMS
-from service.middleware import RequestEnvelope
-from service.schemas import DetectResponse
+from modeguard.service.api.schemas import DetectResponse
+from modeguard.service.app import create_app
+from modeguard.service.errors import PROBLEMS
+from modeguard.service.http.middleware import RequestEnvelope
+from modeguard.service.inference import engine
 from tests.service.conftest import PNG, problem_of
 from tests.service.toy import RED, image_file
 
@@ -116,7 +116,7 @@ async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(
             yield b"x"
             await asyncio.sleep(0.001)
 
-    monkeypatch.setattr("service.middleware.LINGER_S", 0.05)
+    monkeypatch.setattr("modeguard.service.http.middleware.LINGER_S", 0.05)
     async with make_client(max_pending=2) as client:
         pending = [
             asyncio.create_task(client.post("/v1/detect", content=image_file(RED), headers=PNG)) for _ in range(2)

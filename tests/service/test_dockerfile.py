@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from service.settings import ENV_PREFIX, Settings
+from modeguard.service.settings import ENV_PREFIX, Settings
 from tests.service.conftest import REPOSITORY
 
 INSTRUCTIONS = re.sub(r"\\\n\s*", "", (REPOSITORY / "Dockerfile").read_text())
@@ -39,7 +39,7 @@ def test_the_health_check_fails_for_an_answer_other_than_ok(server):
 
 
 def test_the_server_is_what_is_run_and_not_by_root():
-    assert command_of("CMD")[1:] == ["-m", "service"]
+    assert command_of("CMD")[1:] == ["-m", "modeguard.service"]
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", INSTRUCTIONS, re.MULTILINE)
 
 

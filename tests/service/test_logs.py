@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from service.logs import configure_logs
+from modeguard.service.logs import configure_logs
 
 
 def fail_with(secret_argument):

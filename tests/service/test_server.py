@@ -11,8 +11,8 @@ import zlib
 import httpx
 import pytest
 
-from service.__main__ import main
-from templates_store.bundle import read_bundle
+from modeguard.service.__main__ import main
+from modeguard.templates_store.bundles.bundle import read_bundle
 from tests.service.conftest import (
     MAX_BODY_BYTES,
     PATIENCE_S,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, load_settings
+from modeguard.service.settings import Settings, SettingsError, load_settings
 
 
 @pytest.fixture

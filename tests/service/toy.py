@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from detector import ClassTemplates, DetectorConfig, FitSet, fit_detector
-from detector.loss_curve import cross_entropy_and_margin
-from templates_store.bundle import write_bundle
-from templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier
-from templates_store.images import InputSpec
+from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, fit_detector
+from modeguard.detector.questions.curves import cross_entropy_and_margin
+from modeguard.templates_store.bundles.bundle import write_bundle
+from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.images.decoding import InputSpec
 
 FACTORY = "tests.service.toy:BrightestChannel"
 CLASS_NAMES = ("red", "green", "blue")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector import Detector, DetectorConfig, FitSet, fit_detector, to_pixels
-from templates_store.classifiers import NetworkClassifier
-from templates_store.selection import choose_templates
-from tests.templates_store.toy_bundle import random_classifier, write
+from modeguard.detector import Detector, DetectorConfig, FitSet, fit_detector, to_pixels
+from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.templates import choose_templates
+from tests.templates_store.bundles.toy_bundle import random_classifier, write
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Ways from an image to a class template."""

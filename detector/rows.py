@@ -1,0 +1,78 @@
+"""What the method asks of a classifier, and calling one on bounded slices of rows."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from modeguard.detector.errors import DetectorInputError
+
+ROWS_PER_CALL = 256
+
+
+class Classifier(Protocol):
+    """Pixels in, logits out; the normalisation of the pixels lives inside."""
+
+    n_classes: int
+    input_shape: tuple[int, int, int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (n, n_classes) of images (n, c, h, w) with pixels in [0, 1]."""
+        ...
+
+
+class CountingClassifier:
+    """A classifier that counts the rows that go through it, the unit of cost."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.n_classes = classifier.n_classes
+        self.input_shape = classifier.input_shape
+        self.n_rows = 0
+        self._classifier = classifier
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of the classifier that is counted for."""
+        self.n_rows += len(images)
+        return self._classifier(images)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """The same values in float32, or as they are where they are wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def batched_logits(classifier: Classifier, images: Tensor, *, rows_per_call: int = ROWS_PER_CALL) -> Tensor:
+    """Logits of any number of images, the classifier called on at most `rows_per_call` rows at a time.
+
+    Differentiable with respect to the images.
+
+    Args:
+        classifier: see `Classifier`.
+        images: (n, c, h, w), floating point, [0, 1]; n may be 0.
+        rows_per_call: bound on the rows of one call, at least 1.
+
+    Returns:
+        (n, n_classes), float32 or wider.
+
+    Raises:
+        DetectorInputError: if the images have another shape or are not floating point.
+    """
+    check_images(classifier, images)
+    if len(images) == 0:
+        return images.new_zeros((0, classifier.n_classes), dtype=torch.float32)
+    return torch.cat([at_least_float32(classifier(rows)) for rows in images.split(rows_per_call)])
+
+
+def check_images(classifier: Classifier, images: Tensor) -> None:
+    """Refuse a batch that the classifier was not made for.
+
+    Raises:
+        DetectorInputError: naming the shape or type that was expected.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(classifier.input_shape):
+        expected = ("n", *classifier.input_shape)
+        raise DetectorInputError(f"images of shape {expected} were expected, got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise DetectorInputError(
+            f"pixels are floating point in [0, 1], got {images.dtype}; convert bytes with detector.to_pixels"
+        )

@@ -1,0 +1,1 @@
+"""modeguard: tell adversarial images from natural ones by input-space mode connectivity."""

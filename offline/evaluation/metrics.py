@@ -1,0 +1,169 @@
+"""How good a detector is: ranking, operating points and intervals, for each attack and over all.
+
+Words and choices of the benchmark protocols: AUROC and AUPR rank adversarial above natural images, TPR at a small FPR
+is what an operator feels, balanced accuracy is at the detector's own decision (score above one half).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from modeguard.detector import ModeguardError
+
+Scores = NDArray[np.float64]
+
+
+class EvaluationError(ModeguardError, ValueError):
+    """Too few images to measure anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with chance in it: the value measured and the ends of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttackResult:
+    """One detector against one attack, on pairs of an adversarial image and its natural twin.
+
+    Attributes:
+        attack: name in the recipe.
+        norm: the norm that the attack bounds or minimises, "linf" or "l2".
+        n_attacked: correctly classified images attacked, over all folds.
+        n_succeeded: how many of them the classifier then got wrong.
+        median_norm: median size of the successful perturbations in the attack's norm, pixels in [0, 1].
+        n_test_pairs: pairs in the test fold, which the figures below are of.
+        balanced_accuracy: mean of TPR and TNR at score > 0.5.
+        auroc: area under the ROC curve.
+        aupr: average precision, adversarial the positive class.
+        tpr_at_1_fpr: TPR where 1 % of the natural twins are flagged.
+        tpr_at_5_fpr: TPR where 5 % of the natural twins are flagged.
+        fpr_at_95_tpr: FPR where 95 % of the adversarial images are flagged.
+        flagged: fraction of the adversarial test images that the calibrated threshold flags.
+        flagged_natural: fraction of their natural twins that it flags.
+        n_abstained: test images of either kind without verdict, left out of the figures.
+    """
+
+    attack: str
+    norm: str
+    n_attacked: int
+    n_succeeded: int
+    median_norm: float
+    n_test_pairs: int
+    balanced_accuracy: Interval
+    auroc: Interval
+    aupr: Interval
+    tpr_at_1_fpr: Interval
+    tpr_at_5_fpr: Interval
+    fpr_at_95_tpr: Interval
+    flagged: float
+    flagged_natural: float
+    n_abstained: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """Scores of one attack's test pairs, abstentions left out.
+
+    Attributes:
+        natural: (n_natural,) scores of the natural twins.
+        adversarial: (n_adversarial,) scores of the adversarial images.
+    """
+
+    natural: Scores
+    adversarial: Scores
+
+    def __post_init__(self) -> None:
+        if len(self.natural) == 0 or len(self.adversarial) == 0:
+            raise EvaluationError(
+                f"an evaluation needs natural and adversarial test images with a verdict, got {len(self.natural)} and "
+                f"{len(self.adversarial)}; attack more images or give more classes templates"
+            )
+
+    def labelled(self) -> tuple[Scores, Scores]:
+        """Scores and labels (1 for adversarial) side by side."""
+        scores = np.concatenate([self.natural, self.adversarial])
+        return scores, np.repeat([0.0, 1.0], [len(self.natural), len(self.adversarial)])
+
+
+def balanced_accuracy(pairs: PairedScores) -> float:
+    """Mean of TPR and TNR at the detector's own decision, score > 0.5."""
+    return float(((pairs.adversarial > 0.5).mean() + (pairs.natural <= 0.5).mean()) / 2)
+
+
+def auroc(pairs: PairedScores) -> float:
+    """Probability that an adversarial image scores above a natural one, ties counting half."""
+    scores, labels = pairs.labelled()
+    return float(roc_auc_score(labels, scores))
+
+
+def aupr(pairs: PairedScores) -> float:
+    """Average precision with adversarial images as the positive class."""
+    scores, labels = pairs.labelled()
+    return float(average_precision_score(labels, scores))
+
+
+def tpr_at_fpr(pairs: PairedScores, max_fpr: float) -> float:
+    """Largest TPR of any threshold that flags at most `max_fpr` of the natural images."""
+    fpr, tpr, _ = _roc(pairs)
+    return float(tpr[fpr <= max_fpr + 1e-12].max())
+
+
+def fpr_at_tpr(pairs: PairedScores, min_tpr: float) -> float:
+    """Smallest FPR of any threshold that flags at least `min_tpr` of the adversarial images."""
+    fpr, tpr, _ = _roc(pairs)
+    return float(fpr[tpr >= min_tpr - 1e-12].min())
+
+
+def _roc(pairs: PairedScores) -> tuple[Scores, Scores, Scores]:
+    scores, labels = pairs.labelled()
+    fpr, tpr, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    return fpr, tpr, thresholds
+
+
+METRICS: dict[str, Callable[[PairedScores], float]] = {
+    "balanced_accuracy": balanced_accuracy,
+    "auroc": auroc,
+    "aupr": aupr,
+    "tpr_at_1_fpr": lambda pairs: tpr_at_fpr(pairs, 0.01),
+    "tpr_at_5_fpr": lambda pairs: tpr_at_fpr(pairs, 0.05),
+    "fpr_at_95_tpr": lambda pairs: fpr_at_tpr(pairs, 0.95),
+}
+
+
+def measure(
+    pairs: PairedScores, *, n_bootstrap: int, confidence: float, generator: np.random.Generator
+) -> dict[str, Interval]:
+    """Every metric with a percentile bootstrap interval over the images of each kind.
+
+    Args:
+        pairs: scores of both kinds.
+        n_bootstrap: resamples, at least 1.
+        confidence: of the interval, within (0, 1).
+        generator: of the resamples.
+
+    Returns:
+        An interval for each name in `METRICS`.
+    """
+    resamples = [_resample(pairs, generator) for _ in range(n_bootstrap)]
+    tails = 100 * (1 - confidence) / 2
+    result: dict[str, Interval] = {}
+    for name, metric in METRICS.items():
+        low, high = np.percentile([metric(sample) for sample in resamples], [tails, 100 - tails])
+        result[name] = Interval(metric(pairs), float(low), float(high))
+    return result
+
+
+def _resample(pairs: PairedScores, generator: np.random.Generator) -> PairedScores:
+    def draw(scores: Scores) -> Scores:
+        drawn: Scores = scores[generator.integers(len(scores), size=len(scores))]
+        return drawn
+
+    return PairedScores(draw(pairs.natural), draw(pairs.adversarial))

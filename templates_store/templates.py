@@ -1,0 +1,103 @@
+"""Choosing class templates: the known good images that paths lead to.
+
+Seed section 4.2.1: a low-loss reference image of each class, preselected. Here the images of lowest loss among the
+correctly classified training images of the class.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modeguard.detector import Classifier, ClassTemplates, ModeguardError, to_pixels
+from modeguard.detector.questions.curves import cross_entropy_and_margin
+
+MissingClasses = Literal["refuse", "abstain"]
+
+
+class TemplateError(ModeguardError, ValueError):
+    """Classes for which no template can be chosen."""
+
+
+def choose_templates(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    n_templates: int,
+    max_loss: float,
+    missing: MissingClasses = "refuse",
+    class_names: Sequence[str] = (),
+    rows_per_call: int = 256,
+    device: torch.device | str = "cpu",
+    on_rows: Callable[[int], object] = lambda n_rows: None,
+) -> ClassTemplates:
+    """The `n_templates` images of lowest loss of each class, among those classified correctly.
+
+    Args:
+        classifier: pixels to logits, on `device`.
+        images: (n, c, h, w) uint8 training images.
+        labels: (n,) int64 in [0, n_classes).
+        n_templates: templates a class, at least 1.
+        max_loss: cross-entropy that a template may have at the most, positive.
+        missing: "refuse" raises when a class has fewer than `n_templates` such images; "abstain" leaves the class
+            out, so that the detector says nothing about images predicted as it.
+        class_names: names for the error message; empty for numbers.
+        rows_per_call: bound on the rows of one call of the classifier.
+        device: where the classifier is.
+        on_rows: called with the number of images looked at after each call of the classifier.
+
+    Returns:
+        Templates of every class that has enough of them, on the CPU.
+
+    Raises:
+        TemplateError: naming the classes without enough images of low loss, and the way out.
+    """
+    losses, margins = _losses_and_margins(classifier, images, labels, rows_per_call, device, on_rows)
+    is_good = (margins > 0) & (losses <= max_loss)
+    chosen: dict[int, Tensor] = {}
+    short: dict[int, int] = {}
+    for label in range(classifier.n_classes):
+        candidates = (is_good & (labels == label)).nonzero()[:, 0]
+        if len(candidates) < n_templates:
+            short[label] = len(candidates)
+        else:
+            chosen[label] = candidates[losses[candidates].sort(stable=True).indices[:n_templates]]
+    if not chosen or (short and missing == "refuse"):
+        raise TemplateError(_shortage(short, n_templates, max_loss, class_names))
+    picked = torch.stack(list(chosen.values()))
+    return ClassTemplates(
+        classes=torch.tensor(list(chosen)),
+        images=to_pixels(images[picked]),
+        losses=losses[picked],
+        margins=margins[picked],
+    )
+
+
+def _losses_and_margins(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    rows_per_call: int,
+    device: torch.device | str,
+    on_rows: Callable[[int], object],
+) -> tuple[Tensor, Tensor]:
+    losses, margins = [], []
+    with torch.inference_mode():
+        for rows, wanted in zip(images.split(rows_per_call), labels.split(rows_per_call), strict=True):
+            found = cross_entropy_and_margin(classifier(to_pixels(rows.to(device))), wanted.to(device))
+            losses.append(found[0].cpu())
+            margins.append(found[1].cpu())
+            on_rows(len(rows))
+    return torch.cat(losses), torch.cat(margins)
+
+
+def _shortage(short: dict[int, int], n_templates: int, max_loss: float, class_names: Sequence[str]) -> str:
+    named = [f"{class_names[label] if class_names else label} ({found})" for label, found in short.items()]
+    shown = ", ".join(named[:12]) + (f" and {len(named) - 12} more" if len(named) > 12 else "")
+    return (
+        f"every class needs {n_templates} correctly classified training images with a loss of at most {max_loss}; "
+        f"these have fewer: {shown}. Raise max_loss, lower n_templates, look at more training images, or set "
+        f'missing = "abstain" to leave such classes without verdict'
+    )

@@ -1,0 +1,163 @@
+"""Everything that must not be read as a bundle: damaged, swapped, forged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles.detector_tensors import DETECTOR_FILE
+from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError
+from modeguard.templates_store.classifiers.loading import save_weights
+from tests.templates_store.bundles.toy_bundle import edit_manifest, random_classifier, rehash
+
+
+def truncate(path: Path) -> None:
+    file = path / DETECTOR_FILE
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flip_a_byte(path: Path) -> None:
+    file = path / "classifier.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def put_nan(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["calibration_scores"][3] = float("nan")
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def change_shape(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["calibration_scores"] = tensors["calibration_scores"][1:].clone()
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def no_safetensors(path: Path) -> None:
+    (path / DETECTOR_FILE).write_bytes(b"not a tensor")
+    rehash(path, DETECTOR_FILE)
+
+
+def other_version(path: Path) -> None:
+    edit_manifest(path, lambda manifest: manifest.update(format_version=99))
+
+
+def other_classifier(path: Path) -> None:
+    save_weights(random_classifier(1), path / "classifier.safetensors")
+    rehash(path, "classifier.safetensors")
+
+
+def without_tensor(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    del tensors["feature_scale"]
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+    edit_manifest(path, lambda manifest: manifest["files"][DETECTOR_FILE]["tensors"].pop("feature_scale"))
+
+
+def unsorted_calibration(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["calibration_scores"] = tensors["calibration_scores"].flip(0).contiguous()
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def as_type(name: str, dtype: torch.dtype) -> Callable[[Path], None]:
+    def forge(path: Path) -> None:
+        tensors = load_file(path / DETECTOR_FILE)
+        tensors[name] = tensors[name].to(dtype)
+        save_file(tensors, path / DETECTOR_FILE)
+        rehash(path, DETECTOR_FILE)
+        described = str(dtype).removeprefix("torch.")
+        edit_manifest(path, lambda m: m["files"][DETECTOR_FILE]["tensors"][name].update(dtype=described))
+
+    return forge
+
+
+def negative_class(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["template_classes"][0] = -1
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def no_scale(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    tensors["feature_scale"][0] = 0.0
+    save_file(tensors, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+
+
+def other_choices(**choices: object) -> Callable[[Path], None]:
+    return lambda path: edit_manifest(path, lambda manifest: manifest["detector"].update(choices))
+
+
+FORGERIES = {
+    "calibration out of order": (unsorted_calibration, r"detector\.safetensors: calibration_scores are one ascending"),
+    "classes that are no integers": (
+        as_type("template_classes", torch.float32),
+        r"detector\.safetensors: template_classes is torch\.float32, expected torch\.int64",
+    ),
+    "numbers of eight bits": (
+        as_type("template_losses", torch.float8_e4m3fn),
+        r"detector\.safetensors: template_losses is torch\.float8_e4m3fn, expected torch\.float32",
+    ),
+    "a negative class": (negative_class, r"detector\.safetensors: the classes of templates are int64, from 0"),
+    "no scale": (no_scale, r"detector\.safetensors: center and scale have one number"),
+    "a family not known here": (other_choices(features=["telepathy"]), r"do not fit together: unknown feature"),
+    "other families": (other_choices(features=["loss_curve"]), r"do not fit together: features of shape"),
+    "more templates": (other_choices(n_templates=2), r"do not fit together: n_templates is in 1\.\.1"),
+    "alphas that are NaN": (other_choices(alphas=[float("nan")]), r"manifest\.json is damaged: detector"),
+    "too strict an FPR": (other_choices(target_fpr=0.001), r"manifest\.json: a target FPR of 0\.001 needs 999"),
+    "other images": (
+        lambda path: edit_manifest(path, lambda manifest: manifest["input"].update(shape=[3, 8, 8])),
+        r"manifest\.json: images are made \(3, 8, 8\), but the classifier takes \(1, 8, 8\)",
+    ),
+    "truncated": (truncate, r"detector\.safetensors is not the file .*sha256.* cut short"),
+    "tampered": (flip_a_byte, r"classifier\.safetensors is not the file .* changed or swapped"),
+    "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),
+    "another shape": (change_shape, r"detector\.safetensors: tensor 'calibration_scores' is TensorInfo"),
+    "not safetensors": (no_safetensors, r"detector\.safetensors is no safetensors file"),
+    "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 2"),
+    "another classifier": (other_classifier, r"classifier\.safetensors is not the classifier that the detector was"),
+    "a missing tensor": (without_tensor, r"detector\.safetensors lacks the tensor 'feature_scale'"),
+    "no manifest": (lambda path: (path / MANIFEST_FILE).unlink(), r"manifest\.json cannot be read: No such file"),
+    "no classifier": (
+        lambda path: (path / "classifier.safetensors").unlink(),
+        r"classifier\.safetensors cannot be read",
+    ),
+    "no JSON": (lambda path: (path / MANIFEST_FILE).write_text("{"), r"manifest\.json is not the manifest of a bundle"),
+    "an unknown entry": (
+        lambda path: edit_manifest(path, lambda m: m.update(extra=1)),
+        r"manifest\.json is damaged: extra",
+    ),
+    "no compute type": (
+        lambda path: edit_manifest(path, lambda m: m.pop("compute_dtype")),
+        r"manifest\.json is damaged: compute_dtype",
+    ),
+    "an unknown compute type": (
+        lambda path: edit_manifest(path, lambda m: m.update(compute_dtype="float16")),
+        r"manifest\.json is damaged: compute_dtype",
+    ),
+    "no seeds": (lambda path: edit_manifest(path, lambda m: m.pop("seeds")), r"manifest\.json is damaged: seeds"),
+    "too few names": (
+        lambda path: edit_manifest(path, lambda m: m["class_names"].pop()),
+        r"3 class names were expected",
+    ),
+}
+
+
+@pytest.mark.parametrize(("forge", "message"), FORGERIES.values(), ids=FORGERIES.keys())
+def test_a_bad_bundle_is_refused_with_file_and_reason(
+    path: Path, forge: Callable[[Path], object], message: str
+) -> None:
+    forge(path)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(path)

@@ -1,0 +1,1 @@
+"""tests/templates_store/images."""
