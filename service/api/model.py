@@ -39,7 +39,7 @@ class ModelDescription(BaseModel):
     limits: Limits
 
 
-@router.get("/v1/model", tags=["detection"], summary="What is being served", responses=problem_responses(NOT_READY))
+@router.get("/v1/model", summary="What is being served", responses=problem_responses(NOT_READY))
 async def describe_model(engine: EngineOfApp, settings: SettingsOfApp) -> ModelDescription:
     """Classes, input, configuration, measurements and limits of the bundle being served."""
     bundle = engine.current.bundle
