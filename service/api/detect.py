@@ -6,11 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, FiniteFloat
 
-from modeguard.detector.detect import NO_TEMPLATE, NOT_FINITE
+from modeguard.detector import NO_TEMPLATE, NOT_FINITE, Verdict
 from modeguard.service.api.dependencies import EngineOfApp, SettingsOfApp
 from modeguard.service.api.schemas import NOT_READY, ModelVersion, problem_responses
 from modeguard.service.http import check_media_type, client_presence, read_body, split_body
-from modeguard.service.inference.judging import Verdict
 from modeguard.templates_store.bundles.bundle import Bundle
 
 router = APIRouter(tags=["detection"])
@@ -153,16 +152,14 @@ async def detect_images(
 
 
 def _image_verdict(bundle: Bundle, index: int, filename: str | None, verdict: Verdict) -> ImageVerdict:
-    curve = None
-    if verdict.losses is not None and verdict.margins is not None:
-        curve = LossCurve(alphas=list(bundle.detector.config.alphas), losses=verdict.losses, margins=verdict.margins)
+    curves = verdict.curves
     return ImageVerdict(
         filename=filename,
         index=index,
         predicted=PredictedClass(index=verdict.predicted, name=bundle.manifest.class_names[verdict.predicted]),
         score=verdict.score,
         p_value=verdict.p_value,
-        is_adversarial=verdict.is_adversarial,
+        is_adversarial=verdict.is_flagged,
         reason=verdict.reason,
-        curve=curve,
+        curve=None if curves is None else LossCurve.model_validate(curves, from_attributes=True),
     )

@@ -1,7 +1,6 @@
 """GET /v1/model: what is being served."""
 
-import dataclasses
-import math
+import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -44,17 +43,18 @@ async def describe_model(engine: EngineOfApp, settings: SettingsOfApp) -> ModelD
     """Classes, input, configuration, measurements and limits of the bundle being served."""
     bundle = engine.current.bundle
     manifest = bundle.manifest
+    written = json.loads(manifest.to_json())  # has a name for every choice, and null for what is no number
     covered = set(bundle.detector.templates.classes.tolist())
     return ModelDescription(
         model=ModelVersion.of(bundle),
         class_names=list(manifest.class_names),
         classes_without_template=[i for i in range(len(manifest.class_names)) if i not in covered],
-        input=dataclasses.asdict(manifest.input),
-        classifier=dataclasses.asdict(manifest.classifier),
+        input=written["input"],
+        classifier=written["classifier"],
         compute_dtype=dtype_name(bundle.classifier.compute_dtype),
         calibrated_dtype=manifest.compute_dtype,
-        detector=dataclasses.asdict(bundle.detector.config),
-        measured={key: _json(value) for key, value in manifest.measured.items()},
+        detector=written["detector"],
+        measured=written["measured"],
         limits=Limits(
             max_body_bytes=settings.max_body_bytes,
             max_images=settings.max_images,
@@ -62,12 +62,3 @@ async def describe_model(engine: EngineOfApp, settings: SettingsOfApp) -> ModelD
             formats=sorted(ALLOWED_FORMATS),
         ),
     )
-
-
-def _json(value: Any) -> Any:
-    """A manifest's value with null for numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {str(key): _json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

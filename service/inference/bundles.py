@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from modeguard.detector import ModeguardError
+from modeguard.detector import Classifier, ModeguardError, Sliced
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
 from modeguard.templates_store.classifiers.loading import resolve_device
 
@@ -16,15 +16,15 @@ class NotReadyError(ModeguardError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedBundle:
-    """A bundle in memory as it is asked here.
+    """A bundle in memory, ready to judge.
 
     Attributes:
         bundle: what was read.
-        rows_per_call: bound on the rows of one call of its classifier.
+        classifier: the bundle's, in slices of bounded size; this is what the detector asks.
     """
 
     bundle: Bundle
-    rows_per_call: int
+    classifier: Classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class BundleSource:
         return self.serve(bundle)
 
     def serve(self, bundle: Bundle) -> ServedBundle:
-        """A bundle that has been read already, asked as this source says."""
-        return ServedBundle(bundle, self.rows_per_call)
+        """A bundle that has been read already, with its classifier in slices."""
+        return ServedBundle(bundle, Sliced(bundle.classifier, self.rows_per_call))
 
 
 class Bundles:

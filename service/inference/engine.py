@@ -5,10 +5,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from modeguard.detector import ModeguardError
+from modeguard.detector import ModeguardError, Verdict
 from modeguard.service.inference.bundles import Bundles, ServedBundle
 from modeguard.service.inference.decoding import DecodedImage, ImageFile, decode_images
-from modeguard.service.inference.judging import Verdict
 from modeguard.service.inference.scheduler import Scheduler
 from modeguard.service.inference.threads import IsWanted, Threads
 

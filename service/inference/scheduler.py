@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from modeguard.detector import Verdict
 from modeguard.service.inference.bundles import ServedBundle
-from modeguard.service.inference.judging import Verdict, judge
+from modeguard.service.inference.judging import judge
 from modeguard.service.inference.threads import IsWanted, Threads
 
 

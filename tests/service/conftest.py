@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pkgutil
 import re
 import select
 import signal
@@ -96,6 +97,20 @@ class Gate:
         self.entered.set()
         assert self.opened.wait(60)
         return self._then(*args, **kwargs)
+
+
+def put_in_place_of(name: str, wrap: Callable[[Callable[..., Any]], Any], patch: pytest.MonkeyPatch) -> Any:
+    """Put what `wrap` makes of a function in its place.
+
+    Args:
+        name: of the function, as "package.module.function".
+        wrap: given the function.
+        patch: undoes it.
+    """
+    module, _, function = name.rpartition(".")
+    wrapped = wrap(pkgutil.resolve_name(f"{module}:{function}"))
+    patch.setattr(name, wrapped)
+    return wrapped
 
 
 class Server:

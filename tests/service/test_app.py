@@ -2,24 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from types import ModuleType
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from modeguard.detector import ModeguardError
+from modeguard.detector import ModeguardError, Verdict
 from modeguard.service.api import DetectResponse
 from modeguard.service.app import create_app
 from modeguard.service.http import PROBLEMS
-from modeguard.service.inference import decoding, scheduler
-from modeguard.service.inference.judging import Verdict, judge
 from modeguard.templates_store.bundles.bundle import Bundle
-from tests.service.conftest import PNG, Gate, MakeClient, MakeSettings, problem_of
+from tests.service.conftest import PNG, Gate, MakeClient, MakeSettings, problem_of, put_in_place_of
 from tests.service.toy import RED, image_file
 
 pytestmark = pytest.mark.anyio
+JUDGE = "modeguard.service.inference.scheduler.judge"
 
 
 async def loaded(app: FastAPI, outcomes: list[ModeguardError | None]) -> None:
@@ -58,14 +56,11 @@ async def until(event: threading.Event) -> None:
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "thread"), [(scheduler, "judge", "inference"), (decoding, "decode_image", "decoding")]
-)
+@pytest.mark.parametrize(("name", "thread"), [("scheduler.judge", "inference"), ("decoding.decode_image", "decoding")])
 async def test_the_event_loop_answers_while_images_are_worked_on(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, thread: str
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, name: str, thread: str
 ) -> None:
-    gate = Gate(getattr(module, name))
-    monkeypatch.setattr(module, name, gate)
+    gate = put_in_place_of(f"modeguard.service.inference.{name}", Gate, monkeypatch)
     async with make_client() as client:
         pending = asyncio.create_task(client.post("/v1/detect", content=image_file(RED), headers=PNG))
         await until(gate.entered)
@@ -79,8 +74,7 @@ async def test_the_event_loop_answers_while_images_are_worked_on(
 async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(judge)
-    monkeypatch.setattr(scheduler, "judge", gate)
+    gate = put_in_place_of(JUDGE, Gate, monkeypatch)
 
     async def without_end() -> AsyncIterator[bytes]:
         while True:
@@ -104,15 +98,18 @@ async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(
 async def test_one_image_after_the_other_is_judged(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     running, overlaps = threading.Lock(), []
 
-    def alone(*args: Any, **kwargs: Any) -> list[Verdict]:
-        if not running.acquire(blocking=False):
-            overlaps.append(True)
-        try:
-            return judge(*args, **kwargs)
-        finally:
-            running.release()
+    def noting_overlaps(judge: Callable[..., list[Verdict]]) -> Callable[..., list[Verdict]]:
+        def alone(*args: Any, **kwargs: Any) -> list[Verdict]:
+            if not running.acquire(blocking=False):
+                overlaps.append(True)
+            try:
+                return judge(*args, **kwargs)
+            finally:
+                running.release()
 
-    monkeypatch.setattr(scheduler, "judge", alone)
+        return alone
+
+    put_in_place_of(JUDGE, noting_overlaps, monkeypatch)
     async with make_client() as client:
         posts = [client.post("/v1/detect", content=image_file(RED), headers=PNG) for _ in range(20)]
         answers = await asyncio.gather(*posts)

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, fit_detector
-from modeguard.detector.questions.curves import cross_entropy_and_margin
+from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, cross_entropy_and_margin, fit
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 from modeguard.templates_store.bundles.bundle import write_bundle
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
 from modeguard.templates_store.images.decoding import InputSpec
@@ -65,8 +66,12 @@ def write_toy_bundle(path: Path) -> str:
     templates = ClassTemplates(classes, images, losses.view(2, 2), margins.view(2, 2))
     natural = torch.cat([coloured((0.8, 0.2, 0.2), 60, seed=1), coloured((0.2, 0.8, 0.2), 60, seed=2)])
     attacked = torch.cat([coloured((0.52, 0.48, 0.4), 30, seed=3), coloured((0.48, 0.52, 0.4), 30, seed=4)])
-    detector = fit_detector(
-        DetectorConfig(alphas=(0.0, 0.25, 0.5, 0.75, 1.0), n_templates=2, n_neighbors=5),
+    detector = fit(
+        DetectorConfig(
+            questions={"curves": Curves(alphas=(0.0, 0.25, 0.5, 0.75, 1.0))},
+            n_templates=2,
+            scorer=NeighborsOptions(n_neighbors=5),
+        ),
         classifier,
         templates,
         FitSet(torch.cat([natural[::2], attacked]), torch.arange(120) >= 60),

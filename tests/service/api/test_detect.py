@@ -83,8 +83,9 @@ async def test_the_curve_is_the_one_that_the_detector_saw(make_client: MakeClien
         response = await client.post("/v1/detect?curve=true", content=data, headers=PNG)
     curve = response.json()["results"][0]["curve"]
     images = to_pixels(decode_image(data, bundle.manifest.input)[None])
-    curves = detect(bundle.detector, bundle.classifier, images).curves
-    assert curve["alphas"] == list(bundle.detector.config.alphas)
+    found = detect(bundle.detector, bundle.classifier, images)
+    curves = found.curves
+    assert curve["alphas"] == list(found.alphas) == [0.0, 0.25, 0.5, 0.75, 1.0]
     for key in ("losses", "margins"):
         torch.testing.assert_close(torch.tensor(curve[key]), getattr(curves, key)[0].float(), rtol=1e-5, atol=1e-5)
 
@@ -94,6 +95,7 @@ async def test_a_score_that_is_no_number_is_no_verdict(
 ) -> None:
     def detect_nothing(*args: Any, **kwargs: Any) -> Detections:
         found = detect(*args, **kwargs)
+        assert found.curves is not None
         losses = found.curves.losses.clone()
         losses[:, :, 1] = math.inf
         curves = dataclasses.replace(found.curves, losses=losses)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeguard.detector import detect, to_pixels
+from modeguard.detector import Verdict, detect, to_pixels
 from modeguard.service.inference import (
     Bundles,
     BundleSource,
@@ -21,7 +21,6 @@ from modeguard.service.inference import (
     NotReadyError,
     scheduler,
 )
-from modeguard.service.inference.judging import Verdict
 from modeguard.templates_store.bundles.bundle import Bundle
 from modeguard.templates_store.images.decoding import decode_image
 from tests.service.toy import BLUE, FACTORY, NEARLY_GREY, RED, image_file
@@ -72,7 +71,7 @@ async def test_images_are_loaded_for_decoded_and_judged_without_http(engine: Eng
         images = await engine.decode(served, lambda: FILES, is_wanted=is_wanted)
         verdicts = await engine.judge(served, [i.pixels for i in images], with_curves=True, is_wanted=is_wanted)
     assert [image.filename for image in images] == list(COLOURS)
-    assert [verdict.is_adversarial for verdict in verdicts] == [False, True, None]
+    assert [verdict.is_flagged for verdict in verdicts] == [False, True, None]
     for file, verdict in zip(FILES, verdicts, strict=True):
         found = detect(
             bundle.detector, bundle.classifier, to_pixels(decode_image(file.content, bundle.manifest.input)[None])
