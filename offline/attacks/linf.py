@@ -8,10 +8,14 @@ from torch import Tensor
 from modeguard.offline.attacks.attack import Draws, Norm
 from modeguard.offline.attacks.goals import Goal
 from modeguard.offline.attacks.gradients import RowLoss, input_gradient
-from modeguard.offline.attacks.parameters import Flag, Number, Whole, check_parameters
+from modeguard.offline.attacks.parameters import Allowed, Flag, Number, Whole, check_parameters
 
 _EPSILON = Number(above=0, at_most=1)
-_ASCENT = {"epsilon": _EPSILON, "n_steps": Whole(), "relative_step": Number(above=0, at_most=2)}
+_ASCENT: dict[str, Allowed] = {
+    "epsilon": _EPSILON,
+    "n_steps": Whole(),
+    "relative_step": Number(above=0, at_most=2),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modeguard.detector import ClassTemplates, DetectorConfig, batched_logits, observe, to_pixels
-from modeguard.offline.attacks import run_attack
+from modeguard.offline.attacks import Misclassified, run_attack
 from modeguard.offline.console import Console
 from modeguard.offline.data.records import ImageDataset, LabelledImages
 from modeguard.offline.data.roles import SplitConfig, deal_roles
@@ -132,7 +132,7 @@ def attack_images(
     console: Console,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Attack images (n, c, h, w) uint8, a batch a part; each part has a seed of its own."""
+    """Attack correctly classified images (n, c, h, w) uint8, a batch a part; each part has a seed of its own."""
     parts = torch.arange(len(images)).split(plan.batch_size)
     shards = entry.shards(len(parts))
     missing = shards.missing()
@@ -141,11 +141,11 @@ def attack_images(
             if number in missing:
                 result = run_attack(
                     plan.attack,
-                    classifier,
+                    Misclassified(classifier, labels[rows].to(device)),
                     to_pixels(images[rows]).to(device),
-                    labels[rows].to(device),
-                    rows_per_call=plan.batch_size,
+                    batch_size=plan.batch_size,
                     generator=torch.Generator(device).manual_seed(seed_of(f"{seed}/{number}")),
+                    is_met=torch.zeros(len(rows), dtype=torch.bool, device=device),
                 )
                 kept = {
                     "images": result.images,
