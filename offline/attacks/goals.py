@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modeguard.detector import Classifier
-from modeguard.detector.rows import at_least_float32, check_images
+from modeguard.detector import Classifier, at_least_float32, check_images
 from modeguard.offline.attacks.errors import AttackError
 
 
