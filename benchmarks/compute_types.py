@@ -15,7 +15,7 @@ from modeguard.offline.console import Console
 from modeguard.offline.evaluation.metrics import auroc
 from modeguard.offline.evaluation.results import flagged_share, paired_scores
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.tuning.trials import LabelledObservation
 from modeguard.templates_store.classifiers.loading import DtypeName
 

@@ -15,7 +15,7 @@ from modeguard.offline.console import Console
 from modeguard.offline.evaluation.metrics import auroc, tpr_at_fpr
 from modeguard.offline.evaluation.results import paired_scores
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.tuning.grid import rows_per_image
 
 

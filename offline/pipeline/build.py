@@ -18,13 +18,11 @@ from torch import Tensor
 from modeguard.detector import ClassTemplates, Detector, DetectorConfig, Observation, extract_features, to_pixels
 from modeguard.detector.detect import detector_from_features
 from modeguard.offline.console import Console
-from modeguard.offline.data.datasets import ImageDataset, load_dataset
-from modeguard.offline.data.roles import Folds, ImageRoles, deal_folds
+from modeguard.offline.data import Folds, ImageDataset, ImageRoles, deal_folds, load_dataset
 from modeguard.offline.pipeline import observations, steps
 from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore
 from modeguard.offline.pipeline.keys import artifact_key
-from modeguard.offline.recipe.recipe import Recipe
-from modeguard.offline.recipe.sections import CALIBRATION, EXTRA, SOURCES
+from modeguard.offline.recipe import CALIBRATION, EXTRA, SOURCES, Recipe
 from modeguard.offline.tuning.trials import LabelledObservation, Rotation, Trial, best_trial, run_trials
 from modeguard.templates_store.classifiers.loading import (
     NetworkClassifier,

@@ -11,13 +11,12 @@ from torch import Tensor
 from modeguard.detector import ClassTemplates, DetectorConfig, batched_logits, observe, to_pixels
 from modeguard.offline.attacks import run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.data.records import ImageDataset, LabelledImages
-from modeguard.offline.data.roles import SplitConfig, deal_roles
+from modeguard.offline.data import ImageDataset, LabelledImages, SplitConfig, deal_roles
 from modeguard.offline.pipeline import observations
 from modeguard.offline.pipeline.artifacts import ArtifactEntry
-from modeguard.offline.recipe.sections import AttackPlan, TemplateConfig
+from modeguard.offline.recipe import AttackPlan, TemplateConfig
 from modeguard.offline.seeds import seed_of
-from modeguard.offline.training.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
+from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
 from modeguard.templates_store.templates import choose_templates
 

@@ -20,7 +20,7 @@ from modeguard.detector import ModeguardError
 from modeguard.offline.evaluation.metrics import Interval, PairedScores
 from modeguard.offline.evaluation.results import Evaluation, flagged_share, paired_scores
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import AttackPlan
+from modeguard.offline.recipe import AttackPlan
 from modeguard.offline.report.cases import (
     Case,
     Judged,

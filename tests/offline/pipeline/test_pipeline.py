@@ -15,7 +15,7 @@ from modeguard.offline.evaluation.results import evaluate, write_build
 from modeguard.offline.pipeline import build as pipeline
 from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe
+from modeguard.offline.recipe import Recipe
 from modeguard.offline.tuning.grid import DetectorGrid
 from modeguard.offline.tuning.trials import LabelledObservation, Rotation, Trial
 from modeguard.templates_store.bundles.bundle import read_bundle
