@@ -73,7 +73,6 @@ def test_what_is_left_out_has_the_default_of_the_record() -> None:
         ("is_on", 1),
         ("is_on", "true"),
         ("kind", True),
-        ("kind", 3.0),
         ("pair", "12"),
         ("pair", {"0": 1, "1": 2.0}),
         ("pair", [1]),
