@@ -13,7 +13,6 @@ from modeguard.offline.recipe.sections import (
     SOURCES,
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "SOURCES",
     "AttackPlan",
     "ClassifierSection",
-    "EvaluationConfig",
     "InputSection",
     "Recipe",
     "RecipeError",

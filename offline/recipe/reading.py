@@ -10,19 +10,19 @@ from typing import Any
 
 from modeguard.offline.attacks import ATTACKS
 from modeguard.offline.data import DataConfig, SplitConfig
+from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe.errors import RecipeError, choices, nearest
 from modeguard.offline.recipe.recipe import Recipe
 from modeguard.offline.recipe.sections import (
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
 )
 from modeguard.offline.recipe.settings import apply_setting
 from modeguard.offline.recipe.tables import as_table, check_table, keys_of, make, read_table
 from modeguard.offline.training import TrainingConfig
-from modeguard.offline.tuning.grid import DetectorGrid
+from modeguard.offline.tuning import DetectorGrid
 from modeguard.templates_store.classifiers.spec import ClassifierSpec
 
 __all__ = ["read_recipe", "shipped_recipes"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from modeguard.detector.calibration import smallest_calibration_set
 from modeguard.offline.attacks import ATTACKS
 from modeguard.offline.data import DATASETS, DataConfig, SplitConfig
+from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe.errors import RecipeError, choices
 from modeguard.offline.recipe.sections import (
     CALIBRATION,
@@ -18,12 +19,11 @@ from modeguard.offline.recipe.sections import (
     SOURCES,
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
 )
 from modeguard.offline.training import TrainingConfig
-from modeguard.offline.tuning.grid import DetectorGrid
+from modeguard.offline.tuning import DetectorGrid
 from modeguard.templates_store.images.decoding import InputSpec
 
 __all__ = ["Recipe"]
