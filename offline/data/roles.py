@@ -23,6 +23,8 @@ from torch import Tensor
 
 from modeguard.detector import Leaf, ModeguardError
 
+__all__ = ["Folds", "ImageRoles", "SplitConfig", "SplitError", "deal_folds", "deal_roles"]
+
 _MOST_PARTS = 20
 
 

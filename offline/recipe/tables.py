@@ -32,8 +32,8 @@ def read_table(record: type[Record], table: object, place: str) -> Record:
     """Make a record of the table that holds its fields.
 
     Args:
-        record: a dataclass whose fields are annotated with str, int, float, bool, Path, Literal, a tuple, or an
-            optional of these.
+        record: a dataclass whose fields are annotated with str, int, float, bool, Path, Literal, a tuple, an optional
+            of these, or whatever else pydantic's strict mode makes of TOML's values.
         table: what tomllib read.
         place: named in errors, such as "[attacks.cw]"; empty for the whole file.
 
@@ -129,7 +129,9 @@ def _message(error: ValidationError, keys: Keys, table: Mapping[str, Any], place
 def _about_value(hint: Any, value: Any, place: str, steps: Sequence[int | str]) -> str:
     """What is wrong with a value, or with what lies in it `steps` down its nested lists."""
     for step in steps:
-        hint, value, place = _element(hint, int(step)), value[step], f"{place}[{step}]"
+        if not isinstance(step, int):  # of a union or a dict; its annotation says enough
+            break
+        hint, value, place = _element(hint, step), value[step], f"{place}[{step}]"
     hint = _without_none(hint)
     if get_origin(hint) is Literal:
         return f"{place}: {_shown(value)} is unknown{choices(str(value), map(str, get_args(hint)))}"

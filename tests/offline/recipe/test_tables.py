@@ -29,6 +29,7 @@ class Thing:
     place: Path = Path("here")
     other_place: Path | None = None
     limit: int | None = None
+    either: int | tuple[int, ...] = 0
 
     def __post_init__(self) -> None:
         if self.size == 13:
@@ -48,9 +49,10 @@ def test_every_kind_of_field_is_read() -> None:
         "place": "p",
         "other_place": "q",
         "limit": 10**30,
+        "either": [1, 2],
     }
     read = read_table(Thing, table, "[t]")
-    assert read == Thing(5, 1.0, True, 3, (1, 2.0), (("x", "y"), ()), Path("p"), Path("q"), 10**30)
+    assert read == Thing(5, 1.0, True, 3, (1, 2.0), (("x", "y"), ()), Path("p"), Path("q"), 10**30, (1, 2))
     assert (type(read.share), type(read.pair[1])) == (float, float)
 
 
@@ -83,6 +85,7 @@ def test_what_is_left_out_has_the_default_of_the_record() -> None:
         ("place", 3),
         ("other_place", ""),
         ("limit", "none"),
+        ("either", ["x"]),
     ],
 )
 def test_no_value_is_made_into_another(key: str, value: object) -> None:
@@ -95,9 +98,9 @@ def test_no_value_is_made_into_another(key: str, value: object) -> None:
     [
         (
             {"sise": 4},
-            r"^\[t\] sise is unknown, did you mean size\?; allowed are is_on, kind, limit, other_place, .*words$",
+            r"^\[t\] sise is unknown, did you mean size\?; allowed are either, is_on, kind, limit, .*words$",
         ),
-        ({"share": 1}, r"^\[t\] needs size; allowed are is_on, kind, .*words$"),
+        ({"share": 1}, r"^\[t\] needs size; allowed are either, is_on, kind, .*words$"),
         ({"size": 1, "kind": True}, r"^\[t\] kind: true is unknown; allowed are a, b, 3$"),
         ({"size": 1, "kind": "bb"}, r"^\[t\] kind: the text 'bb' is unknown, did you mean b\?; allowed are a, b, 3$"),
         ({"size": 1, "pair": [1, 10**400]}, r"^\[t\] pair\[1\]: expected a finite number, got the number 10+$"),
@@ -108,6 +111,7 @@ def test_no_value_is_made_into_another(key: str, value: object) -> None:
             {"size": 1, "share": 1 << 20_000},
             r"^\[t\] share: expected a finite number, got a number of thousands of digits$",
         ),
+        ({"size": 1, "either": 0.5}, r"^\[t\] either: expected int \| tuple\[int, \.\.\.\], got the number 0\.5$"),
         ({"size": 13}, r"^\[t\] size is not 13$"),
         ({"size": 14}, r"^\[t\] size is not 14$"),
         ([1], r"^\[t\]: expected a table, got the list \[1\]$"),
@@ -139,7 +143,7 @@ def test_two_records_may_share_a_table() -> None:
     values = check_table(keys, {"size": 4, "name": "n", "kind": "b"}, "[o]")
     owner = make(Owner, values, "[o]", thing=make(Thing, values, "[o]"), kind="other")
     assert owner == Owner(Thing(4, kind="b"), "n", "other")
-    with pytest.raises(RecipeError, match=r"\[o\] thing is unknown.*; allowed are is_on, kind, limit, name, "):
+    with pytest.raises(RecipeError, match=r"\[o\] thing is unknown.*; allowed are either, is_on, kind, limit, name, "):
         check_table(keys, {"size": 4, "name": "n", "thing": {}}, "[o]")
     with pytest.raises(RecipeError, match=r"\[o\] needs size, name; allowed are"):
         check_table(keys, {}, "[o]")
