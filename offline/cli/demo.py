@@ -1,4 +1,4 @@
-"""The main job from end to end on data that come with the package: build, serve, ask over HTTP, report."""
+"""`modeguard demo`: the main job from end to end on data that come with the package."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from modeguard.detector import batched_logits, to_bytes, to_pixels
 from modeguard.offline.cli.demo_server import ServerError, running_server
+from modeguard.offline.cli.options import ARTIFACTS, ArtifactsOption
+from modeguard.offline.cli.resumable import resumable
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation.results import evaluate, write_build
 from modeguard.offline.evaluation.table import evaluation_table
@@ -20,7 +22,7 @@ from modeguard.offline.recipe.recipe import Recipe, read_recipe
 from modeguard.offline.report.page import write_report
 from modeguard.offline.report.pictures import png_of
 
-__all__ = ["Sample", "ask", "run_demo", "samples_of"]
+__all__ = ["Sample", "ask", "demo", "run_demo", "samples_of"]
 
 _RECIPE = "digits"
 _N_NATURAL, _N_PER_ATTACK = 3, 2
@@ -44,6 +46,12 @@ class Sample:
     label: int
     is_adversarial: bool
     image: Tensor
+
+
+def demo(artifacts: ArtifactsOption = ARTIFACTS) -> None:
+    """The main job on scikit-learn's digits: build, serve, ask over HTTP, report."""
+    with resumable():
+        run_demo(artifacts, Console())
 
 
 def run_demo(artifacts: Path, console: Console, *, recipe: Recipe | None = None) -> None:
