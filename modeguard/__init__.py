@@ -3,16 +3,18 @@
 What judges images, in one place; everything else is imported from the rooms, `modeguard.detector` and its neighbors.
 A name is imported once it is used, so that `import modeguard` itself costs nothing.
 
-    >>> bundle = modeguard.read_bundle("artifacts/digits/bundle")
-    >>> image = modeguard.decode_image(Path("3.png").read_bytes(), bundle.manifest.input)
-    >>> found = modeguard.detect(bundle.detector, bundle.classifier, modeguard.to_pixels(image)[None])
+    >>> from pathlib import Path
+    >>> from modeguard import decode_image, detect, read_bundle, to_pixels
+    >>> bundle = read_bundle(Path("artifacts/digits/bundle"))
+    >>> image = decode_image(Path("3.png").read_bytes(), bundle.manifest.input)
+    >>> verdict, = detect(bundle.detector, bundle.classifier, to_pixels(image)[None]).verdicts()
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modeguard.detector import Detections, Detector, detect, to_pixels
+    from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
     from modeguard.templates_store.bundles.bundle import read_bundle
     from modeguard.templates_store.images.decoding import decode_image
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Detections",
     "Detector",
+    "Verdict",
     "__version__",
     "decode_image",
     "detect",
@@ -31,6 +34,7 @@ __all__ = [
 _PLACES = {
     "Detections": "modeguard.detector",
     "Detector": "modeguard.detector",
+    "Verdict": "modeguard.detector",
     "decode_image": "modeguard.templates_store.images.decoding",
     "detect": "modeguard.detector",
     "read_bundle": "modeguard.templates_store.bundles.bundle",
@@ -38,12 +42,16 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return import_module("importlib.metadata").version("modeguard")
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+if not TYPE_CHECKING:  # a type checker is to know no other names than the imports above
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest of this page
+
+            return version("modeguard")
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import modeguard
-from modeguard.detector import Detections, Detector, detect, to_pixels
+from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
 from modeguard.templates_store.bundles.bundle import read_bundle
 from modeguard.templates_store.images.decoding import decode_image
 
@@ -18,6 +18,7 @@ def test_the_names_are_those_of_the_rooms() -> None:
     expected = {
         "Detections": Detections,
         "Detector": Detector,
+        "Verdict": Verdict,
         "__version__": importlib.metadata.version("modeguard"),
         "decode_image": decode_image,
         "detect": detect,

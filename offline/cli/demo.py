@@ -10,7 +10,7 @@ import httpx
 import torch
 from torch import Tensor
 
-from modeguard.detector import batched_logits, to_bytes, to_pixels
+from modeguard.detector import Sliced, to_bytes, to_pixels
 from modeguard.offline.cli.demo_server import ServerError, running_server
 from modeguard.offline.cli.options import ARTIFACTS, ArtifactsOption
 from modeguard.offline.cli.resumable import resumable
@@ -148,9 +148,8 @@ def _one_thread() -> Iterator[None]:
 
 def _fooling(build: Build, images: Tensor, labels: Tensor) -> Tensor:
     """Rows of the images (n, c, h, w) uint8 that the classifier takes for another class than their label."""
-    classifier = build.exact_classifier
     with torch.inference_mode():
-        logits = batched_logits(classifier, to_pixels(images).to(build.device))
+        logits = Sliced(build.exact_classifier)(to_pixels(images).to(build.device))
     return (logits.argmax(dim=1).cpu() != labels).nonzero()[:, 0]
 
 

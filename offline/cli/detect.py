@@ -1,8 +1,7 @@
 """`modeguard detect`: image files judged with a bundle, as the server does it, without the server."""
 
-import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,41 +9,30 @@ from typing import Annotated
 import torch
 import typer
 
-from modeguard.detector import detect, to_pixels
+from modeguard.detector import Sliced, Verdict, detect, to_pixels
 from modeguard.offline.cli.options import BundleOption, DeviceOption
 from modeguard.offline.console import Console
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
 from modeguard.templates_store.classifiers.loading import resolve_device
 from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 
-__all__ = ["FileVerdict", "detect_command", "detect_files"]
+__all__ = ["JudgedFile", "detect_command", "judge_file"]
 
 _COLUMNS = ["file", "predicted", "score", "p-value", "verdict"]
+_NOTHING = dict.fromkeys(["predicted", "score", "p_value", "is_adversarial", "reason", "alphas", "losses"])
 
 
 @dataclass(frozen=True, slots=True)
-class FileVerdict:
+class JudgedFile:
     """What is said of one file.
 
     Attributes:
         file: path as it was given.
-        predicted: class name; None if the file is no image that can be judged.
-        score: in [0, 1]; None where there is no verdict.
-        p_value: in (0, 1]; None where there is no verdict.
-        is_adversarial: None where there is no verdict.
-        reason: why there is no verdict; None otherwise.
-        alphas: points of the path, if asked for.
-        losses: (n_templates, n_points) loss curves, if asked for.
+        outcome: the verdict, or why the file could not be read as an image.
     """
 
     file: str
-    predicted: str | None
-    score: float | None
-    p_value: float | None
-    is_adversarial: bool | None
-    reason: str | None
-    alphas: list[float] | None = None
-    losses: list[list[float]] | None = None
+    outcome: Verdict | str
 
 
 def detect_command(
@@ -76,62 +64,63 @@ def detect_command(
     )
     if loaded.warning is not None:
         console.warn(loaded.warning)
-    verdicts = []
+    judged = []
     with console.progress("judging", total=len(images)) as progress:
-        for verdict in detect_files(loaded, images, with_curves=curves):
-            verdicts.append(verdict)
+        for file in images:
+            judged.append(judge_file(loaded, file, with_curves=curves))
             progress.advance()
+    class_names = loaded.manifest.class_names
     if as_json:
-        for verdict in verdicts:
-            console.say(json.dumps(dataclasses.asdict(verdict), allow_nan=False))
+        for each in judged:
+            console.say(json.dumps(_members(each, class_names), allow_nan=False))
     else:
-        console.table("", _COLUMNS, [_row(verdict) for verdict in verdicts])
-    if any(verdict.predicted is None for verdict in verdicts):
+        console.table("", _COLUMNS, [_row(each, class_names) for each in judged])
+    if any(isinstance(each.outcome, str) for each in judged):
         raise typer.Exit(1)
 
 
-def detect_files(bundle: Bundle, files: Sequence[Path], *, with_curves: bool = False) -> Iterator[FileVerdict]:
-    """Judge files one by one; one that cannot be judged gets a reason and does not stop the others.
+@torch.inference_mode()
+def judge_file(bundle: Bundle, file: Path, *, with_curves: bool = False) -> JudgedFile:
+    """Judge a file; one that cannot be read gets a reason in place of a verdict.
 
     Args:
         bundle: classifier and detector.
-        files: PNG, JPEG or WebP files.
+        file: a PNG, JPEG or WebP file.
         with_curves: give the loss curves too.
     """
-    for file in files:
-        try:
-            image = decode_image(file.read_bytes(), bundle.manifest.input, max_pixels=DEFAULT_MAX_PIXELS)
-        except OSError as error:
-            yield _without_verdict(file, f"cannot be read: {error.strerror}")
-        except InvalidImage as error:
-            yield _without_verdict(file, str(error))
-        else:
-            yield _verdict(bundle, file, image, with_curves)
+    try:
+        image = decode_image(file.read_bytes(), bundle.manifest.input, max_pixels=DEFAULT_MAX_PIXELS)
+    except OSError as error:
+        return JudgedFile(str(file), f"cannot be read: {error.strerror}")
+    except InvalidImage as error:
+        return JudgedFile(str(file), str(error))
+    pixels = to_pixels(image)[None].to(bundle.detector.templates.images.device)
+    (verdict,) = detect(bundle.detector, Sliced(bundle.classifier), pixels).verdicts(with_curves=with_curves)
+    return JudgedFile(str(file), verdict)
 
 
-@torch.inference_mode()
-def _verdict(bundle: Bundle, file: Path, image: torch.Tensor, with_curves: bool) -> FileVerdict:
-    templates = bundle.detector.templates
-    pixels = to_pixels(image)[None].to(templates.images.device)
-    found = detect(bundle.detector, bundle.classifier, pixels)
-    is_abstained = bool(found.is_abstained[0])
-    return FileVerdict(
-        file=str(file),
-        predicted=bundle.manifest.class_names[int(found.predicted[0])],
-        score=None if is_abstained else float(found.score[0]),
-        p_value=None if is_abstained else float(found.p_value[0]),
-        is_adversarial=None if is_abstained else bool(found.is_adversarial[0]),
-        reason=found.reasons[0],
-        alphas=found.curves.alphas.tolist() if with_curves and not is_abstained else None,
-        losses=found.curves.losses[0].tolist() if with_curves and not is_abstained else None,
-    )
+def _members(judged: JudgedFile, class_names: Sequence[str]) -> dict[str, object]:
+    """The JSON object of a file; every member is there, null where there is nothing to say."""
+    if isinstance(judged.outcome, str):
+        return {"file": judged.file, **_NOTHING, "reason": judged.outcome}
+    verdict = judged.outcome
+    curves = verdict.curves if verdict.reason is None else None  # they explain a verdict
+    return {
+        "file": judged.file,
+        "predicted": class_names[verdict.predicted],
+        "score": verdict.score,
+        "p_value": verdict.p_value,
+        "is_adversarial": verdict.is_flagged,
+        "reason": verdict.reason,
+        "alphas": curves.alphas if curves else None,
+        "losses": curves.losses if curves else None,
+    }
 
 
-def _without_verdict(file: Path, reason: str) -> FileVerdict:
-    return FileVerdict(str(file), None, None, None, None, reason)
-
-
-def _row(verdict: FileVerdict) -> list[object]:
-    words = {True: "adversarial", False: "natural", None: f"no verdict: {verdict.reason}"}
+def _row(judged: JudgedFile, class_names: Sequence[str]) -> list[object]:
+    if isinstance(judged.outcome, str):
+        return [judged.file, "-", "-", "-", f"no verdict: {judged.outcome}"]
+    verdict = judged.outcome
     figures = [f"{value:.4f}" if value is not None else "-" for value in (verdict.score, verdict.p_value)]
-    return [verdict.file, verdict.predicted or "-", *figures, words[verdict.is_adversarial]]
+    words = verdict.word if verdict.reason is None else f"{verdict.word}: {verdict.reason}"
+    return [judged.file, class_names[verdict.predicted], *figures, words]
