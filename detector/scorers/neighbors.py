@@ -91,6 +91,11 @@ class Neighbors:
             raise DetectorInputError("reference features are finite; drop images that cannot be judged")
 
     @property
+    def decision(self) -> float:
+        """More than half of the votes."""
+        return 0.5
+
+    @property
     def is_differentiable(self) -> bool:
         """Whether a score changes smoothly with the features."""
         return self.options.weights == "distance"

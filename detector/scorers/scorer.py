@@ -38,6 +38,11 @@ class Scorer(Protocol):
         """Whether an attack can follow the score's gradient."""
         ...
 
+    @property
+    def decision(self) -> float:
+        """The score above which the scorer by itself, uncalibrated, would say adversarial."""
+        ...
+
     def score(self, features: Tensor) -> Tensor:
         """Any real number, higher is more adversarial; only p-values of different scorers may be compared.
 
