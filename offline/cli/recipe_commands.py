@@ -21,11 +21,9 @@ from modeguard.offline.cli.options import (
 )
 from modeguard.offline.cli.resumable import resumable
 from modeguard.offline.console import Console
-from modeguard.offline.evaluation.results import evaluate, write_build
-from modeguard.offline.evaluation.table import evaluation_table
+from modeguard.offline.evaluation import evaluation_table
 from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe.recipe import RecipeError, read_recipe
-from modeguard.offline.report.page import write_report
 from modeguard.templates_store.classifiers.loading import resolve_device
 from modeguard.templates_store.files.atomic import write_file_atomically
 
@@ -109,7 +107,7 @@ def attack(
             attacked = build.attacked(name).value
             sizes = attacked.distances[attacked.is_successful]
             median = f"{float(sizes.median()):.4f}" if len(sizes) else "-"
-            rows.append([name, len(attacked.source_rows), len(sizes), attacks[name].attack.norm, median])
+            rows.append([name, len(attacked), len(sizes), attacks[name].attack.norm, median])
         build.console.table("attacks", ["attack", "attacked", "succeeded", "norm", "median norm"], rows)
 
 
@@ -141,10 +139,9 @@ def evaluate_command(
 ) -> None:
     """Measure the detector on the test fold."""
     with _build_of(recipe, artifacts, data, weights, seed, settings, device) as build:
-        evaluation = evaluate(build)
-        evaluation_table(build.console, evaluation)
+        evaluation_table(build.console, build.evaluation)
         if output is not None:
-            _write_text(output, json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n")
+            _write_text(output, json.dumps(build.evaluation.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def report(
@@ -159,7 +156,7 @@ def report(
     """Write the HTML report."""
     with _build_of(recipe, artifacts, data, weights, seed, settings, device) as build:
         path = build.store.root / "report.html"
-        write_report(build, evaluate(build), path)
+        build.write_report(path)
         build.console.say(f"report: {path}")
 
 
@@ -175,12 +172,11 @@ def build_command(
 ) -> None:
     """Run every step: train, templates, attack, fit, evaluate, bundle, report."""
     with _build_of(recipe, artifacts, data, weights, seed, settings, device) as build:
-        evaluation = evaluate(build)
         place = bundle or build.store.root / "bundle"
-        digest = write_build(build, evaluation, place)
+        digest = build.write_bundle(place)
         path = build.store.root / "report.html"
-        write_report(build, evaluation, path, digest=digest)
-        evaluation_table(build.console, evaluation)
+        build.write_report(path, digest=digest)
+        evaluation_table(build.console, build.evaluation)
         build.console.say(f"bundle: {place} (digest {digest})")
         build.console.say(f"report: {path}")
 

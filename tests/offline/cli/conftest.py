@@ -10,7 +10,6 @@ import pytest
 
 from modeguard.offline.cli import main
 from modeguard.offline.console import Console
-from modeguard.offline.evaluation.results import evaluate, write_build
 from modeguard.offline.pipeline.build import Build
 from tests.offline.toy_build import toy_recipe
 
@@ -48,5 +47,5 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="package")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = Build(toy_recipe(), tmp_path_factory.mktemp("cli"), Console(io.StringIO(), io.StringIO()))
-    write_build(build, evaluate(build), build.store.root / "bundle")
+    build.write_bundle(build.store.root / "bundle")
     return build.store.root / "bundle"

@@ -58,7 +58,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe_commands, "evaluate", interrupted)
+    monkeypatch.setattr(Build, "evaluation", property(interrupted))
     ran = run("evaluate", "digits", "--artifacts", tmp_path)
     assert ran.status == 130
     assert "the same command goes on from there" in ran.said
