@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
-    from modeguard.templates_store.bundles.bundle import read_bundle
+    from modeguard.templates_store.bundles import read_bundle
     from modeguard.templates_store.images.decoding import decode_image
 
     __version__: str
@@ -31,13 +31,13 @@ __all__ = [
     "to_pixels",
 ]
 
-_PLACES = {
+_HOMES = {
     "Detections": "modeguard.detector",
     "Detector": "modeguard.detector",
     "Verdict": "modeguard.detector",
     "decode_image": "modeguard.templates_store.images.decoding",
     "detect": "modeguard.detector",
-    "read_bundle": "modeguard.templates_store.bundles.bundle",
+    "read_bundle": "modeguard.templates_store.bundles",
     "to_pixels": "modeguard.detector",
 }
 
@@ -49,9 +49,9 @@ if not TYPE_CHECKING:  # a type checker is to know no other names than the impor
             from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest of this page
 
             return version("modeguard")
-        if name not in _PLACES:
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_PLACES[name]), name)
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -24,26 +24,28 @@ import uvicorn
 from pydantic_core import PydanticUndefined
 
 import modeguard.detector
-from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit_detector, to_pixels
+from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit, to_pixels
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 from modeguard.offline.attacks import ATTACKS, Fgsm
 from modeguard.offline.cli import main as command_line
 from modeguard.offline.cli.app import COMMANDS, app, load_command
 from modeguard.offline.data.datasets import DATASETS, DataConfig, load_dataset
 from modeguard.offline.data.roles import SplitConfig
+from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe.recipe import read_recipe, shipped_recipes
 from modeguard.offline.recipe.sections import (
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
 )
 from modeguard.offline.training.training import TrainingConfig, train_classifier
-from modeguard.offline.tuning.grid import DetectorGrid
+from modeguard.offline.tuning import DetectorGrid
 from modeguard.service import ENV_PREFIX, Settings, create_app
 from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
 from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
-from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
+from modeguard.templates_store.bundles import read_bundle, write_bundle
 from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, LIBRARIES
 from modeguard.templates_store.classifiers.loading import ClassifierSpec
 from modeguard.templates_store.images.decoding import InputSpec
@@ -129,11 +131,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     natural = to_pixels(data.test.images[:200])
     adversarial = Fgsm(epsilon=0.1).attack(trained, natural, data.test.labels[:200])
     reference = FitSet(torch.cat([natural, adversarial]), torch.arange(400) >= 200)
-    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=5)
+    config = DetectorConfig(questions={"curves": Curves((0.0, 0.5, 1.0))}, scorer=NeighborsOptions(n_neighbors=5))
     write_bundle(
         directory / "artifacts/digits/bundle",
         name="digits",
-        detector=fit_detector(config, trained, templates, reference, to_pixels(data.test.images[200:300])),
+        detector=fit(config, trained, templates, reference, to_pixels(data.test.images[200:300])),
         classifier=trained,
         class_names=data.class_names,
         input_spec=InputSpec((1, 8, 8)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import modeguard
 from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from modeguard.templates_store.images.decoding import decode_image
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def test_types_and_values_come_from_the_same_places() -> None:
     tree = ast.parse((ROOT / "modeguard" / "__init__.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     seen = {alias.name: node.module for node in imports for alias in node.names if str(node.module).startswith("mode")}
-    assert seen == dict(modeguard._PLACES)
+    assert seen == dict(modeguard._HOMES)
 
 
 def test_importing_it_costs_nothing() -> None:

@@ -12,7 +12,7 @@ import typer
 from modeguard.detector import Sliced, Verdict, detect, to_pixels
 from modeguard.offline.cli.options import BundleOption, DeviceOption
 from modeguard.offline.console import Console
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
+from modeguard.templates_store.bundles import Bundle, read_bundle
 from modeguard.templates_store.classifiers.loading import resolve_device
 from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 

@@ -19,7 +19,7 @@ from modeguard.offline.cli.demo_server import ServerError, running_server
 from modeguard.offline.console import Console
 from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe.recipe import Recipe
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from tests.offline.toy_build import toy_recipe
 
 PATIENCE_S = 120.0

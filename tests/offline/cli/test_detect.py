@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from tests.offline.cli.conftest import Run
 
 KEYS = ["file", "predicted", "score", "p_value", "is_adversarial", "reason", "alphas", "losses"]
