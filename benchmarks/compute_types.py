@@ -17,7 +17,7 @@ from modeguard.offline.evaluation.results import flagged_share, paired_scores
 from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe.recipe import Recipe, read_recipe
 from modeguard.offline.tuning.trials import LabelledObservation
-from modeguard.templates_store.classifiers.loading import DtypeName
+from modeguard.templates_store.classifiers import DtypeName
 
 TYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 

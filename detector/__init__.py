@@ -8,7 +8,7 @@ from modeguard.detector.features import FEATURES, FeatureFamily, Observation, ex
 from modeguard.detector.pixels import to_bytes, to_pixels
 from modeguard.detector.questions.curves import LossCurves, barrier_gaps, barrier_heights, loss_curves
 from modeguard.detector.questions.noise import gaussian_draws, noise_response, persistence, stability
-from modeguard.detector.rows import Classifier, batched_logits
+from modeguard.detector.rows import Classifier, FeatureMapClassifier, batched_logits
 from modeguard.detector.scorers.neighbors import Neighbours, fit_neighbours
 from modeguard.detector.templates import ClassTemplates
 
@@ -21,6 +21,7 @@ __all__ = [
     "DetectorConfig",
     "DetectorInputError",
     "FeatureFamily",
+    "FeatureMapClassifier",
     "FitSet",
     "LossCurves",
     "ModeguardError",

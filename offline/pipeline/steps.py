@@ -18,7 +18,7 @@ from modeguard.offline.pipeline.artifacts import ArtifactEntry
 from modeguard.offline.recipe.sections import AttackPlan, TemplateConfig
 from modeguard.offline.seeds import seed_of
 from modeguard.offline.training.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
+from modeguard.templates_store.classifiers import ClassifierSpec, StoredClassifier, save_weights
 from modeguard.templates_store.templates import choose_templates
 
 IMAGES_PER_SHARD = 256
@@ -66,7 +66,7 @@ def train_weights(
 
 
 def pick_templates(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: TemplateConfig,
     dataset: ImageDataset,
     *,
@@ -100,7 +100,7 @@ def pick_templates(
 
 
 def deal_test_images(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: SplitConfig,
     test: LabelledImages,
     *,
@@ -122,7 +122,7 @@ def deal_test_images(
 
 
 def attack_images(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     plan: AttackPlan,
     images: Tensor,
     labels: Tensor,
@@ -159,7 +159,7 @@ def attack_images(
 
 
 def observe_images(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: DetectorConfig,
     templates: ClassTemplates,
     pixels: Tensor,

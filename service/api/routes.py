@@ -22,7 +22,7 @@ from modeguard.service.http.presence import presence
 from modeguard.service.inference.bundles import Verdict
 from modeguard.service.inference.engine import Engine
 from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.classifiers.loading import dtype_name
+from modeguard.templates_store.classifiers import dtype_name
 from modeguard.templates_store.images.decoding import ALLOWED_FORMATS
 
 router = APIRouter()
@@ -119,7 +119,7 @@ async def describe_model(engine: EngineOfApp) -> ModelDescription:
         class_names=list(bundle.manifest.class_names),
         classes_without_template=[i for i in range(len(bundle.manifest.class_names)) if i not in covered],
         input=bundle.manifest.input.to_dict(),
-        classifier=bundle.manifest.classifier.to_dict(),
+        classifier=dataclasses.asdict(bundle.manifest.classifier),
         compute_dtype=dtype_name(bundle.classifier.compute_dtype),
         calibrated_dtype=bundle.manifest.compute_dtype,
         detector=dataclasses.asdict(bundle.detector.config),

@@ -10,7 +10,7 @@ from torch import Tensor
 from modeguard.detector import Detections, detect, to_pixels
 from modeguard.service.settings import Settings
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
-from modeguard.templates_store.classifiers.loading import resolve_device
+from modeguard.templates_store.classifiers import resolve_device
 
 # (n_templates, n_points); None where the classifier's answer is not finite, as JSON has no word for that
 Curves = list[list[float | None]]
@@ -52,6 +52,7 @@ def load_bundle(settings: Settings) -> Bundle:
         device=resolve_device(settings.device),
         dtype=settings.dtype,
         allowed_factories=settings.allowed_factories,
+        trusted_programs=settings.trusted_programs,
         expected_digest=settings.bundle_digest,
     )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from modeguard.detector import Detector, DetectorConfig, FitSet, fit_detector, to_pixels
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.classifiers import NetworkClassifier
 from modeguard.templates_store.templates import choose_templates
 from tests.templates_store.bundles.toy_bundle import random_classifier, write
 

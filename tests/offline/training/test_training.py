@@ -13,7 +13,7 @@ from modeguard.offline.data.records import LabelledImages
 from modeguard.offline.training.augmentation import augment
 from modeguard.offline.training.pruning import Visit
 from modeguard.offline.training.training import TrainingConfig, TrainingError, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierError, ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierError, ClassifierSpec
 from tests.offline.training.toy_training import (
     CONFIG,
     DROPOUT,

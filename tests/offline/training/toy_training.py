@@ -7,7 +7,7 @@ from torch import nn
 
 from modeguard.offline.data.records import LabelledImages
 from modeguard.offline.training.training import TrainingConfig, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierSpec
 
 SPEC = ClassifierSpec("digits-cnn", 3, (1, 6, 6), (0.5,), (0.25,))
 CONFIG = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05, crop_padding=1, flip=True, precision="float32")

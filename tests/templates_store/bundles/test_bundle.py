@@ -15,7 +15,7 @@ from modeguard.detector import Detector, DetectorConfig, detect, to_pixels
 from modeguard.templates_store.bundles import bundle as bundle_module
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
     ClassifierError,
     NetworkClassifier,
     save_weights,
@@ -66,7 +66,7 @@ def test_a_detector_calibrated_in_another_type_is_warned_of(
     assert torch.equal(in_float32.classifier.weights()["classifier.0.weight"], rounded.weights()["classifier.0.weight"])
     for has_bfloat16, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(
-            "modeguard.templates_store.classifiers.loading._HAS_BFLOAT16",
+            "modeguard.templates_store.classifiers._HAS_BFLOAT16",
             {"cpu": lambda _, answer=has_bfloat16: answer},
         )
         assert read_bundle(tmp_path / "rounded").classifier.compute_dtype == expected

@@ -11,7 +11,7 @@ import torch
 from modeguard.detector import Detector
 from modeguard.templates_store.bundles.bundle import write_bundle
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier
 from modeguard.templates_store.images.decoding import InputSpec
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))

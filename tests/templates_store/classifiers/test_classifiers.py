@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
     ARCHITECTURES,
     ClassifierError,
     ClassifierSpec,

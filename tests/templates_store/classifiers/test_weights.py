@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modeguard.detector import batched_logits, to_pixels
 from modeguard.offline.data.datasets import DataConfig, load_dataset
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
     ClassifierError,
     build_classifier,
     check_classifier,
