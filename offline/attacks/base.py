@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
+from modeguard.detector import Classifier, Sliced, at_least_float32, check_images
 from modeguard.detector.errors import ModeguardError
-from modeguard.detector.rows import ROWS_PER_CALL, Classifier, at_least_float32, batched_logits, check_images
 
 Norm = Literal["linf", "l2"]
 
@@ -78,7 +78,7 @@ def run_attack(
     images: Tensor,
     labels: Tensor,
     *,
-    rows_per_call: int = ROWS_PER_CALL,
+    rows_per_call: int = 256,
     generator: torch.Generator | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> AttackResult:
@@ -116,9 +116,7 @@ def run_attack(
     )
 
 
-def is_adversarial(
-    classifier: Classifier, images: Tensor, labels: Tensor, *, rows_per_call: int = ROWS_PER_CALL
-) -> Tensor:
+def is_adversarial(classifier: Classifier, images: Tensor, labels: Tensor, *, rows_per_call: int = 256) -> Tensor:
     """Whether the classifier's answer is another class than the label.
 
     Args:
@@ -131,7 +129,7 @@ def is_adversarial(
         (n,) bool.
     """
     with torch.no_grad():
-        logits = batched_logits(classifier, images, rows_per_call=rows_per_call)
+        logits = Sliced(classifier, rows_per_call)(images)
     return torch.ne(logits.argmax(dim=1), labels)
 
 

@@ -13,6 +13,7 @@ Templates come from the training images, so they are in none of these.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from modeguard.detector import ModeguardError
+from modeguard.detector import Leaf, ModeguardError
 
 _MOST_PARTS = 20
 
@@ -98,13 +99,9 @@ class ImageRoles:
         extra: (n_extra,) int64.
     """
 
-    calibration: Tensor
-    sources: Tensor
-    extra: Tensor
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The record by name, as artefacts keep it."""
-        return {"calibration": self.calibration, "sources": self.sources, "extra": self.extra}
+    calibration: Annotated[Tensor, Leaf("n_calibration", torch.int64)]
+    sources: Annotated[Tensor, Leaf("n_sources", torch.int64)]
+    extra: Annotated[Tensor, Leaf("n_extra", torch.int64)]
 
 
 def deal_roles(config: SplitConfig, is_correct: Tensor, *, seed: int) -> ImageRoles:

@@ -18,6 +18,7 @@ from modeguard.detector.calibration import smallest_calibration_set
 from modeguard.offline.attacks import ATTACKS
 from modeguard.offline.data.datasets import DATASETS, DataConfig
 from modeguard.offline.data.roles import SplitConfig
+from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe.loader import RecipeError, load_table, nearest, refuse_unknown
 from modeguard.offline.recipe.sections import (
     CALIBRATION,
@@ -25,18 +26,16 @@ from modeguard.offline.recipe.sections import (
     SOURCES,
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
 )
 from modeguard.offline.training.config import TrainingConfig
-from modeguard.offline.tuning.grid import DetectorGrid
+from modeguard.offline.tuning import DetectorGrid
 from modeguard.templates_store.images.decoding import InputSpec
 
 __all__ = [
     "AttackPlan",
     "ClassifierSection",
-    "EvaluationConfig",
     "InputSection",
     "Recipe",
     "RecipeError",

@@ -15,7 +15,6 @@ __all__ = [
     "SOURCES",
     "AttackPlan",
     "ClassifierSection",
-    "EvaluationConfig",
     "InputSection",
     "TemplateConfig",
 ]
@@ -110,22 +109,3 @@ class AttackPlan:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.n_sources is not None and self.n_sources < 1):
             raise RecipeError(f"batch_size and n_sources are at least 1, got {self.batch_size} and {self.n_sources}")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """How sure the figures are said to be.
-
-    Attributes:
-        n_bootstrap: resamples of the test images.
-        confidence: of the intervals, within (0, 1).
-    """
-
-    n_bootstrap: int = 1000
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.n_bootstrap < 1 or not 0 < self.confidence < 1:
-            raise RecipeError(
-                f"n_bootstrap is at least 1 and confidence within (0, 1), got {self.n_bootstrap} and {self.confidence}"
-            )

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from modeguard.detector import DetectorConfig, FitSet, detect, fit_detector, to_pixels
+from modeguard.detector import DetectorConfig, FitSet, detect, fit, to_pixels
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 from modeguard.templates_store.bundles.bundle import read_bundle
 from modeguard.templates_store.classifiers import (
     SOURCES,
@@ -108,8 +110,8 @@ def test_a_bundle_holds_it(levels: Path, tmp_path: Path, image_bytes: Tensor) ->
     labels = classifier(pixels).argmax(dim=1)
     templates = choose_templates(classifier, image_bytes, labels, n_templates=1, max_loss=10.0, missing="abstain")
     fit_set = FitSet(pixels[:100], torch.arange(100) % 2 == 0)
-    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=3)
-    made = fit_detector(config, classifier, templates, fit_set, pixels[100:])
+    config = DetectorConfig(questions={"curves": Curves((0.0, 0.5, 1.0))}, scorer=NeighborsOptions(n_neighbors=3))
+    made = fit(config, classifier, templates, fit_set, pixels[100:])
     write(tmp_path / "bundle", classifier, made)
     assert json.loads((tmp_path / "bundle" / "classifier.json").read_text()) == pytest.approx(LEVELS)
     read = read_bundle(tmp_path / "bundle")
