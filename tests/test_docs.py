@@ -40,10 +40,9 @@ from modeguard.offline.recipe.sections import (
 )
 from modeguard.offline.training.training import TrainingConfig, train_classifier
 from modeguard.offline.tuning.grid import DetectorGrid
-from modeguard.service.api.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
-from modeguard.service.app import create_app
-from modeguard.service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
-from modeguard.service.settings import ENV_PREFIX, Settings
+from modeguard.service import ENV_PREFIX, Settings, create_app
+from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
+from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
 from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
 from modeguard.templates_store.classifiers import ClassifierSpec, architecture_forms
 from modeguard.templates_store.images.decoding import InputSpec

@@ -252,12 +252,13 @@ def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
 
 
 def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
-    _check_finite(DETECTOR_FILE, tensors)
     try:
         scorer = from_tensors(SCORERS[config.scorer.kind].scorer, under("scorer", tensors), options=config.scorer)
-        return from_tensors(Detector, tensors, config=config, scorer=scorer)
+        detector = from_tensors(Detector, tensors, config=config, scorer=scorer)
     except ModeguardError as error:
         raise BundleError(f"{DETECTOR_FILE}: {error}; build the bundle again") from None
+    _check_finite(DETECTOR_FILE, tensors)
+    return detector
 
 
 def _check_finite(file: str, tensors: Mapping[str, Tensor]) -> None:

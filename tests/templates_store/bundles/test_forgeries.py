@@ -25,11 +25,14 @@ def flip_a_byte(path: Path) -> None:
     file.write_bytes(bytes(data))
 
 
-def put_nan(path: Path) -> None:
-    tensors = load_file(path / DETECTOR_FILE)
-    tensors["calibration_scores"][3] = float("nan")
-    save_file(tensors, path / DETECTOR_FILE)
-    rehash(path, DETECTOR_FILE)
+def put_nan(name: str) -> Callable[[Path], None]:
+    def forge(path: Path) -> None:
+        tensors = load_file(path / DETECTOR_FILE)
+        tensors[name][1] = float("nan")
+        save_file(tensors, path / DETECTOR_FILE)
+        rehash(path, DETECTOR_FILE)
+
+    return forge
 
 
 def change_shape(path: Path) -> None:
@@ -148,7 +151,14 @@ FORGERIES = {
     ),
     "truncated": (truncate, r"detector\.safetensors is not the file .*sha256.* cut short"),
     "tampered": (flip_a_byte, r"classifier\.safetensors is not the file .* changed or swapped"),
-    "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),
+    "NaN": (
+        put_nan("calibration_scores"),
+        r"detector\.safetensors: calibration_scores are one ascending row of finite",
+    ),
+    "NaN elsewhere": (
+        put_nan("templates.losses"),
+        r"detector\.safetensors: tensor 'templates\.losses' has values that",
+    ),
     "another shape": (change_shape, r"detector\.safetensors: tensor 'calibration_scores' is TensorInfo"),
     "not safetensors": (no_safetensors, r"detector\.safetensors is no safetensors file"),
     "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 3"),
