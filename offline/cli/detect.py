@@ -10,10 +10,10 @@ import torch
 import typer
 
 from modeguard.detector import Sliced, Verdict, detect, to_pixels
-from modeguard.offline.cli.options import BundleOption, DeviceOption
+from modeguard.offline.cli.options import BundleOption, DeviceOption, TrustOption
 from modeguard.offline.console import Console
 from modeguard.templates_store.bundles import Bundle, read_bundle
-from modeguard.templates_store.classifiers.loading import resolve_device
+from modeguard.templates_store.classifiers import resolve_device
 from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 
 __all__ = ["JudgedFile", "detect_command", "judge_file"]
@@ -46,6 +46,7 @@ def detect_command(
         list[str] | None,
         typer.Option(help="package.module:factory that the bundle may call to make its classifier."),
     ] = None,
+    trust_program: TrustOption = None,
     bundle_digest: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +61,7 @@ def detect_command(
         device=resolve_device(device),
         dtype=dtype,
         allowed_factories=tuple(allow_factory or ()),
+        trusted_programs=tuple(trust_program or ()),
         expected_digest=bundle_digest,
     )
     if loaded.warning is not None:

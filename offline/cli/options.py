@@ -31,3 +31,9 @@ SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one option, such as attacks.cw.n_steps=150.")
 ]
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Directory of weights; also MODEGUARD_WEIGHTS.")]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-program", help="sha256 of a torch.export program that the bundle may bring as its classifier."
+    ),
+]
