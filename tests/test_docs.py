@@ -28,17 +28,17 @@ from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit_detector, t
 from modeguard.offline.attacks import ATTACKS, Fgsm, Misclassified, run_attack
 from modeguard.offline.cli.app import app
 from modeguard.offline.cli.app import main as command_line
-from modeguard.offline.data.datasets import DATASETS, DataConfig, load_dataset
-from modeguard.offline.data.roles import SplitConfig
-from modeguard.offline.recipe.recipe import read_recipe, shipped_recipes
-from modeguard.offline.recipe.sections import (
+from modeguard.offline.data import DATASETS, DataConfig, SplitConfig, load_dataset
+from modeguard.offline.recipe import (
     AttackPlan,
     ClassifierSection,
     EvaluationConfig,
     InputSection,
     TemplateConfig,
+    read_recipe,
+    shipped_recipes,
 )
-from modeguard.offline.training.training import TrainingConfig, train_classifier
+from modeguard.offline.training import TrainingConfig, train_classifier
 from modeguard.offline.tuning.grid import DetectorGrid
 from modeguard.service import ENV_PREFIX, Settings, create_app
 from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails

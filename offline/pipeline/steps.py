@@ -12,12 +12,11 @@ from modeguard.detector import Classifier, ClassTemplates, Leaf, Sliced, join, t
 from modeguard.detector.questions import AnyQuestion, Observation, observation_from_tensors, observe
 from modeguard.offline.attacks import Attack, Misclassified, run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.data.records import ImageDataset, LabelledImages
-from modeguard.offline.data.roles import ImageRoles, SplitConfig, deal_roles
+from modeguard.offline.data import ImageDataset, ImageRoles, LabelledImages, SplitConfig, deal_roles
 from modeguard.offline.pipeline.artifacts import ArtifactEntry
 from modeguard.offline.pipeline.parts import Engine, Part, all_parts, parts_of
-from modeguard.offline.recipe.sections import AttackPlan, TemplateConfig
-from modeguard.offline.training.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
+from modeguard.offline.recipe import AttackPlan, TemplateConfig
+from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
 from modeguard.templates_store.templates import choose_templates
 

@@ -1,11 +1,11 @@
 """The sections of a recipe that no other part of the program has a record for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modeguard.offline.attacks import Attack
-from modeguard.offline.recipe.loader import FLAT, RecipeError, nearest
+from modeguard.offline.recipe.errors import RecipeError, choices
 from modeguard.templates_store.classifiers.architectures import ARCHITECTURES
 from modeguard.templates_store.classifiers.spec import EXPORT, ClassifierSpec
 from modeguard.templates_store.templates import MissingClasses
@@ -35,7 +35,7 @@ class ClassifierSection:
         dtype: type that the network computes in; "auto" asks the hardware.
     """
 
-    spec: ClassifierSpec = field(metadata=FLAT)
+    spec: ClassifierSpec
     weights: Path | None = None
     weights_root: Path | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -44,10 +44,7 @@ class ClassifierSection:
         architecture = self.spec.architecture
         if architecture != EXPORT and ":" not in architecture and architecture not in ARCHITECTURES:
             known = [*ARCHITECTURES, "torchvision:NAME", "timm:NAME", "package.module:factory", EXPORT]
-            raise RecipeError(
-                f"architecture: {architecture!r} is unknown{nearest(architecture, known)}; "
-                f"allowed are {', '.join(known)}"
-            )
+            raise RecipeError(f"architecture: {architecture!r} is unknown{choices(architecture, known)}")
 
     def find_weights(self) -> Path | None:
         """The file of ready weights; None if the classifier is to be trained.
