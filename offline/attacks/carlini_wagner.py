@@ -97,7 +97,7 @@ class CarliniWagner:
 
     def _finish_constants(self, search: "_Search") -> None:
         """Give the images that are done with their constant the next one (Carlini & Wagner 2017, §VI.A)."""
-        # torch.where throughout: each image is at a constant of its own, and a mask costs the device no waiting
+        # each image is at a constant of its own; torch.where, as picking by a mask would make the host wait
         is_over = search.step >= self.n_steps
         if self.abort_early:
             is_over |= ~(search.loss <= _PROGRESS * search.reference_loss)

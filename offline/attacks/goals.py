@@ -21,7 +21,7 @@ class Goal(Protocol):
     __slots__ = ()
 
     def check(self, images: Tensor) -> None:
-        """Refuse images (n, c, h, w) that this is not a goal for: the only check that is made.
+        """Refuse images (n, c, h, w) that this is not a goal for; `run_attack` asks once, before anything else.
 
         Raises:
             DetectorInputError: if the images have another shape or type than the classifier takes.
