@@ -7,7 +7,7 @@ from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from modeguard.offline.console import Console
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import read_recipe
+from modeguard.offline.recipe import read_recipe
 
 
 def main() -> None:

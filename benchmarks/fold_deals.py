@@ -16,7 +16,7 @@ from modeguard.detector.questions import Curves
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import auroc, paired_scores, tpr_at_fpr
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.templates_store.bundles import plain_of
 
 

@@ -29,16 +29,14 @@ from modeguard.detector import (
 )
 from modeguard.detector.questions import Observation, observation_from_tensors
 from modeguard.offline.console import Console
-from modeguard.offline.data.datasets import ImageDataset, load_dataset
-from modeguard.offline.data.roles import Folds, ImageRoles, deal_folds
+from modeguard.offline.data import Folds, ImageDataset, ImageRoles, deal_folds, load_dataset
 from modeguard.offline.evaluation import BOOTSTRAP_SEED, Evaluation, HeldOut, HeldOutAttack, evaluate
 from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore
 from modeguard.offline.pipeline.keys import artifact_key
 from modeguard.offline.pipeline.parts import Engine, in_turn
 from modeguard.offline.pipeline.steps import Attacked
-from modeguard.offline.recipe.recipe import Recipe
-from modeguard.offline.recipe.sections import CALIBRATION, EXTRA, SOURCES
+from modeguard.offline.recipe import CALIBRATION, EXTRA, SOURCES, Recipe
 from modeguard.offline.report import Example, Facts, cases_of, write_report
 from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
 from modeguard.templates_store.bundles.bundle import write_bundle

@@ -1,11 +1,11 @@
 """The sections of a recipe that no other part of the program has a record for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modeguard.offline.attacks import Attack
-from modeguard.offline.recipe.loader import FLAT, RecipeError
+from modeguard.offline.recipe.errors import RecipeError
 from modeguard.templates_store.classifiers import ClassifierSpec, parse_architecture
 from modeguard.templates_store.templates import MissingClasses
 
@@ -34,7 +34,7 @@ class ClassifierSection:
         dtype: type that the network computes in; "auto" asks the hardware.
     """
 
-    spec: ClassifierSpec = field(metadata=FLAT)
+    spec: ClassifierSpec
     weights: Path | None = None
     weights_root: Path | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 
 SETTINGS = (
     "split.n_calibration=40",

@@ -14,7 +14,7 @@ from modeguard.offline.evaluation import results as evaluation_results
 from modeguard.offline.pipeline import build as pipeline
 from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe
+from modeguard.offline.recipe import Recipe
 from modeguard.offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial
 from modeguard.templates_store.bundles.bundle import read_bundle
 from tests.offline.toy_build import toy_recipe
