@@ -47,7 +47,7 @@ def test_a_commands_help_has_its_summary_and_options(run: Run, name: str) -> Non
         (["serve", "--help"], HEAVY | {"torch", "numpy"}),
         (["detect", "--help"], HEAVY),
     ],
-    ids=" ".join,
+    ids=["--help", "serve --help", "detect --help"],
 )
 def test_help_imports_nothing_that_it_does_not_need(words: list[str], unwanted: set[str]) -> None:
     command = [sys.executable, "-P", "-c", MODULES_OF, *words]

@@ -10,7 +10,7 @@ from modeguard.offline.cli import recipe_commands
 from modeguard.offline.cli.app import COMMANDS, load_command
 from modeguard.offline.console import Console
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import read_recipe
+from modeguard.offline.recipe import read_recipe
 from tests.offline.cli.conftest import Run
 from tests.offline.toy_build import toy_recipe
 
