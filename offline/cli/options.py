@@ -14,6 +14,7 @@ __all__ = [
     "RecipeArgument",
     "SeedOption",
     "SettingsOption",
+    "TrustOption",
     "WeightsOption",
 ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modeguard.templates_store.bundles import read_bundle
+from modeguard.templates_store.bundles import BundleError, read_bundle
 from tests.offline.cli.conftest import Run
 
 KEYS = ["file", "predicted", "score", "p_value", "is_adversarial", "reason", "alphas", "losses"]
@@ -22,6 +22,20 @@ def test_no_bundle_is_one_line_and_status_1(run: Run) -> None:
     ran = run("detect", "a.png", "--bundle", "nowhere")
     assert (ran.status, ran.out) == (1, "")
     assert ran.said.startswith("error: nowhere is not a bundle")
+
+
+def test_what_a_bundle_may_run_is_what_was_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[tuple[object, object]] = []
+
+    def refuse(_: object, **options: object) -> None:
+        allowed.append((options["allowed_factories"], options["trusted_programs"]))
+        raise BundleError("refused")
+
+    monkeypatch.setattr("modeguard.offline.cli.detect.read_bundle", refuse)
+    assert run("detect", "a.png", "--bundle", "b").said == "error: refused"
+    run("detect", "a.png", "--bundle", "b", "--trust-program", "c" * 64, "--trust-program", "d" * 64)
+    run("detect", "a.png", "--bundle", "b", "--allow-factory", "mylab.nets:small")
+    assert allowed == [((), ()), ((), ("c" * 64, "d" * 64)), (("mylab.nets:small",), ())]
 
 
 def test_a_verdict_a_file_and_on_after_a_bad_one(run: Run, bundle: Path, digit: Path, tmp_path: Path) -> None:

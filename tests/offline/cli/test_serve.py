@@ -38,8 +38,9 @@ def test_the_server_gets_the_users_environment_and_what_is_asked_for(
     ((words, environment),) = started
     assert words == [sys.executable, "-P", "-m", "modeguard.service"]
     assert environment == before | {"MODEGUARD_BUNDLE": str(tmp_path), "MODEGUARD_PORT": "0"}
-    run("serve", "--bundle", tmp_path, "--host", "0.0.0.0")
-    assert started[1][1] == before | {"MODEGUARD_BUNDLE": str(tmp_path), "MODEGUARD_HOST": "0.0.0.0"}
+    run("serve", "--bundle", tmp_path, "--host", "0.0.0.0", "--trust-program", "a" * 64, "--trust-program", "b" * 64)
+    asked = {"MODEGUARD_HOST": "0.0.0.0", "MODEGUARD_TRUSTED_PROGRAMS": f"{'a' * 64},{'b' * 64}"}
+    assert started[1][1] == before | {"MODEGUARD_BUNDLE": str(tmp_path)} | asked
 
 
 def test_no_code_from_where_the_user_stands_is_run(tmp_path: Path) -> None:
