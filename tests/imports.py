@@ -2,11 +2,22 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePosixPath
 
 from tests.repository import PACKAGES, ROOMS, ROOT, repository_files
 
-__all__ = ["MODULES", "PYTHON_FILES", "dotted", "imported_names", "is_door", "module_of", "parsed", "resolved"]
+__all__ = [
+    "MODULES",
+    "PYTHON_FILES",
+    "dotted",
+    "imported_names",
+    "is_door",
+    "module_of",
+    "parsed",
+    "resolved",
+    "shown_names",
+]
 
 PYTHON_FILES = [path for path in repository_files() if path.suffix == ".py"]
 
@@ -56,8 +67,25 @@ def dotted(node: ast.AST) -> str:
     return ""
 
 
+@cache
+def shown_names(module: str) -> frozenset[str] | None:
+    """What `__all__` of an installed module holds; None if it has none."""
+    for node in parsed(MODULES[module]).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if [dotted(target) for target in targets] == ["__all__"]:
+                return frozenset(ast.literal_eval(node.value))
+    return None
+
+
 def resolved(name: str) -> str:
-    """The installed module that an imported name is, or is of; empty for what is not installed from here."""
+    """The installed module that an imported name is, or is of; empty for what is not installed from here.
+
+    What a door shows is the door's, also where a module behind it has the same name.
+    """
+    door, _, last = name.rpartition(".")
+    if door in MODULES and is_door(door) and last in (shown_names(door) or ()):
+        return door
     while name and name not in MODULES:
         name = name.rpartition(".")[0]
     return name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.markers import Environment, default_environment
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -123,14 +123,14 @@ def test_the_lock_holds_versions_and_nothing_of_where_they_are_from() -> None:
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_lock_has_one_version_of_all_that_is_asked_for(python: str) -> None:
-    machine = default_environment() | Environment(
-        python_version=python,
-        python_full_version=f"{python}.0",
-        sys_platform="linux",
-        platform_system="Linux",
-        platform_machine="x86_64",
-    )
-    pins = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate(dict(machine))]
+    machine = {name: str(value) for name, value in default_environment().items()} | {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+    }
+    pins = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate(machine)]
     versions = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
     assert len(versions) == len(pins)
     asked = [PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups"].values(), *EXTRAS.values()]
