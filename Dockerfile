@@ -3,7 +3,8 @@
 #   docker build -t modeguard .
 #   docker run --rm -p 8000:8000 -v "$PWD/BUNDLE:/bundle:ro" modeguard
 #
-# PyPI's torch for Linux carries CUDA. For a smaller image without it, name an index that has torch for the CPU:
+# PyPI's torch for Linux carries CUDA. For a smaller image without it, name an index that has torch for the CPU, in the
+# version of requirements.lock:
 #
 #   docker build -t modeguard --build-arg TORCH_INDEX=URL .
 

@@ -39,7 +39,7 @@ demo: $(INSTALLED) ## build a detector on digits, serve it, ask it, write a repo
 test: $(INSTALLED) ## the tests; no network, nothing outside the repository
 	$(PYTEST)
 
-coverage: $(INSTALLED) ## the tests, and which lines they reach; fails below 95 %
+coverage: $(INSTALLED) ## the tests, and what they reach; fails below 95 %
 	$(PYTEST) --cov --cov-report=
 	$(BIN)/coverage report --fail-under=$(LEAST_COVERAGE)
 
@@ -72,7 +72,7 @@ bench: $(INSTALLED) ## the benchmarks, one after the other; JSON under benchmark
 	@set -e; for module in $(BENCHMARKS); do echo "== $$module"; $(BIN)/python -m $$module; done
 
 clean: ## remove the environment and caches; artefacts, which may be hours of work, stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
