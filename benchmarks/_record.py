@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from modeguard.detector.pixels import to_pixels
-from modeguard.offline.data.datasets import DataConfig, load_dataset
+from modeguard.offline.data import DataConfig, load_dataset
 from modeguard.templates_store.classifiers.loading import (
     ClassifierSpec,
     NetworkClassifier,

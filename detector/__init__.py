@@ -1,45 +1,98 @@
-"""The method, tensors in and tensors out: paths, loss curves, features, neighbours, calibration, stability."""
+"""The method, tensors in and tensors out: questions to a classifier, features, scorers, calibration, verdicts.
 
-from modeguard.detector.calibration import conformal_p_values
+Not here: files, HTTP, the clock, global state. Rooms: `paths`, `questions`, `scorers`. Read `detect` first.
+"""
+
+from modeguard.detector.calibration import (
+    conformal_p_values,
+    is_flagged,
+    is_judged,
+    smallest_calibration_set,
+    threshold,
+)
 from modeguard.detector.config import DetectorConfig
-from modeguard.detector.detect import Detections, Detector, FitSet, detect, fit_detector
+from modeguard.detector.detect import (
+    Detections,
+    Detector,
+    FitSet,
+    detect,
+    fit,
+    fit_observed,
+    judge,
+    references_of,
+    score_of,
+)
 from modeguard.detector.errors import DetectorInputError, ModeguardError
-from modeguard.detector.features import FEATURES, FeatureFamily, Observation, extract_features, observe
+from modeguard.detector.features import (
+    FEATURES,
+    FeatureFamily,
+    extract_features,
+    families_of,
+    questions_of,
+    rows_per_image,
+)
+from modeguard.detector.losses import cross_entropy_and_margin
 from modeguard.detector.pixels import to_bytes, to_pixels
-from modeguard.detector.questions.curves import LossCurves, barrier_gaps, barrier_heights, loss_curves
-from modeguard.detector.questions.noise import gaussian_draws, noise_response, persistence, stability
-from modeguard.detector.rows import Classifier, batched_logits
-from modeguard.detector.scorers.neighbors import Neighbours, fit_neighbours
+from modeguard.detector.records import (
+    Leaf,
+    RecordError,
+    check_shapes,
+    from_tensors,
+    join,
+    pick,
+    to_device,
+    to_tensors,
+    under,
+)
+from modeguard.detector.rows import Classifier, Counted, Sliced, at_least_float32, check_images
 from modeguard.detector.templates import ClassTemplates
+from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, CurvesShown, NoVerdict, Verdict
 
 __all__ = [
     "FEATURES",
+    "NOT_FINITE",
+    "NO_TEMPLATE",
     "ClassTemplates",
     "Classifier",
+    "Counted",
+    "CurvesShown",
     "Detections",
     "Detector",
     "DetectorConfig",
     "DetectorInputError",
     "FeatureFamily",
     "FitSet",
-    "LossCurves",
+    "Leaf",
     "ModeguardError",
-    "Neighbours",
-    "Observation",
-    "barrier_gaps",
-    "barrier_heights",
-    "batched_logits",
+    "NoVerdict",
+    "RecordError",
+    "Sliced",
+    "Verdict",
+    "at_least_float32",
+    "check_images",
+    "check_shapes",
     "conformal_p_values",
+    "cross_entropy_and_margin",
     "detect",
     "extract_features",
-    "fit_detector",
-    "fit_neighbours",
-    "gaussian_draws",
-    "loss_curves",
-    "noise_response",
-    "observe",
-    "persistence",
-    "stability",
+    "families_of",
+    "fit",
+    "fit_observed",
+    "from_tensors",
+    "is_flagged",
+    "is_judged",
+    "join",
+    "judge",
+    "pick",
+    "questions_of",
+    "references_of",
+    "rows_per_image",
+    "score_of",
+    "smallest_calibration_set",
+    "threshold",
     "to_bytes",
+    "to_device",
     "to_pixels",
+    "to_tensors",
+    "under",
 ]

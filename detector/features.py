@@ -1,43 +1,29 @@
-"""Feature families: named ways to turn what the classifier said into numbers that neighbours are compared by.
+"""Feature families: named ways to turn what the classifier said into the numbers that images are compared by.
 
 To add one: write its function here or in a file of its own, and add one line to `FEATURES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modeguard.detector.config import DetectorConfig
 from modeguard.detector.errors import DetectorInputError
-from modeguard.detector.questions.curves import LossCurves, barrier_gaps, barrier_heights, loss_curves
-from modeguard.detector.questions.noise import NoiseResponse, gaussian_draws, noise_response, persistence
-from modeguard.detector.rows import ROWS_PER_CALL, Classifier, CountingClassifier
-from modeguard.detector.templates import ClassTemplates
+from modeguard.detector.questions import (
+    QUESTIONS,
+    LossCurves,
+    NoiseAnswer,
+    Observation,
+    Persistence,
+    PersistenceAnswer,
+    barrier_gaps,
+    barrier_heights,
+)
 
-_FIRST_BRACKET = (0.05, 0.2)
-_LARGEST_SIGMA = 10.0  # noise that leaves nothing of an image with pixels in [0, 1]
-_LEAST_SIGMA = _LARGEST_SIGMA**-2
 _LEAST_GAP = 0.1  # above the spacing of bfloat16 at logits below 16, so that rounding moves the feature little
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Observation:
-    """Everything that feature families may look at, of n images.
-
-    Attributes:
-        curves: loss curves to the class templates.
-        noise: answers under noise; None where no family asks for them.
-        persistence: (n,) gamma-persistence; None where no family asks for it.
-        n_rows: rows that went through the classifier for all of it.
-    """
-
-    curves: LossCurves
-    noise: NoiseResponse | None
-    persistence: Tensor | None
-    n_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,53 +32,51 @@ class FeatureFamily:
 
     Attributes:
         extract: (observation, config) -> (n, n_features of the family).
-        needs: what the classifier must be asked beside the loss curves.
+        questions: names of the questions that it needs answered, beside the logits at the image.
+        is_differentiable: whether the numbers change smoothly with the image.
     """
 
     extract: Callable[[Observation, DetectorConfig], Tensor]
-    needs: Literal["curves", "noise", "persistence"] = "curves"
+    questions: frozenset[str] = frozenset()
+    is_differentiable: bool = True
+
+
+def _curves(observation: Observation) -> LossCurves:
+    curves: LossCurves = observation.answers["curves"]
+    return curves
+
+
+def _noise(observation: Observation) -> NoiseAnswer:
+    noise: NoiseAnswer = observation.answers["noise"]
+    return noise
 
 
 def _loss_curve(observation: Observation, _: DetectorConfig) -> Tensor:
     """Losses along the paths, seed section 4.2.1."""
-    return observation.curves.losses.flatten(1)
+    return _curves(observation).losses.flatten(1)
 
 
 def _margin_curve(observation: Observation, _: DetectorConfig) -> Tensor:
     """Logit margins of the predicted class along the paths: unlike the loss, they do not saturate."""
-    return observation.curves.margins.flatten(1)
+    return _curves(observation).margins.flatten(1)
+
+
+def _barrier(observation: Observation, _: DetectorConfig) -> Tensor:
+    """Barrier heights and gaps, seed section 4.2 and Figure 6."""
+    curves = _curves(observation)
+    return torch.cat([barrier_heights(curves), barrier_gaps(curves)], dim=1)
 
 
 def _sorted_logits(observation: Observation, config: DetectorConfig) -> Tensor:
     """Logits in descending order, seed section 4.2.1."""
-    logits = observation.curves.logits
+    logits = observation.at_image.logits
     return logits.topk(min(config.n_logits, logits.shape[1]), dim=1).values
 
 
 def _log_margin(observation: Observation, _: DetectorConfig) -> Tensor:
     """Logarithm of the gap between the two highest logits: attacks of least norm end where it is nearly nothing."""
-    highest = observation.curves.logits.topk(2, dim=1).values
+    highest = observation.at_image.logits.topk(2, dim=1).values
     return (highest[:, :1] - highest[:, 1:] + _LEAST_GAP).log()
-
-
-def _barrier(observation: Observation, _: DetectorConfig) -> Tensor:
-    """Barrier heights and gaps, seed section 4.2 and Figure 6."""
-    return torch.cat([barrier_heights(observation.curves), barrier_gaps(observation.curves)], dim=1)
-
-
-def _noise(observation: Observation) -> NoiseResponse:
-    if observation.noise is None:
-        raise DetectorInputError(
-            "this observation was made without noise; observe it with a noise family in the config"
-        )
-    return observation.noise
-
-
-def _persistence(observation: Observation, _: DetectorConfig) -> Tensor:
-    """Logarithm of the gamma-persistence, Bell definition 4.2, within the bounds of the search."""
-    if observation.persistence is None:
-        raise DetectorInputError("this observation was made without persistence; observe it with that family")
-    return observation.persistence.clamp(_LEAST_SIGMA, _LARGEST_SIGMA).log()[:, None]
 
 
 def _stability(observation: Observation, _: DetectorConfig) -> Tensor:
@@ -105,15 +89,22 @@ def _noise_margin(observation: Observation, _: DetectorConfig) -> Tensor:
     return _noise(observation).margins
 
 
+def _persistence(observation: Observation, config: DetectorConfig) -> Tensor:
+    """Logarithm of the gamma-persistence, Bell definition 4.2, within the bounds of the search."""
+    question: Persistence = questions_of(config)["persistence"]
+    answer: PersistenceAnswer = observation.answers["persistence"]
+    return answer.sigma.clamp(question.min_sigma, question.max_sigma).log()[:, None]
+
+
 FEATURES: dict[str, FeatureFamily] = {
-    "loss_curve": FeatureFamily(_loss_curve),
-    "margin_curve": FeatureFamily(_margin_curve),
+    "loss_curve": FeatureFamily(_loss_curve, frozenset({"curves"})),
+    "margin_curve": FeatureFamily(_margin_curve, frozenset({"curves"})),
+    "barrier": FeatureFamily(_barrier, frozenset({"curves"})),
     "sorted_logits": FeatureFamily(_sorted_logits),
     "log_margin": FeatureFamily(_log_margin),
-    "barrier": FeatureFamily(_barrier),
-    "stability": FeatureFamily(_stability, needs="noise"),
-    "noise_margin": FeatureFamily(_noise_margin, needs="noise"),
-    "persistence": FeatureFamily(_persistence, needs="persistence"),
+    "stability": FeatureFamily(_stability, frozenset({"noise"}), is_differentiable=False),
+    "noise_margin": FeatureFamily(_noise_margin, frozenset({"noise"})),
+    "persistence": FeatureFamily(_persistence, frozenset({"persistence"}), is_differentiable=False),
 }
 
 
@@ -129,58 +120,44 @@ def families_of(config: DetectorConfig) -> list[FeatureFamily]:
     return [FEATURES[name] for name in config.features]
 
 
-def observe(
-    config: DetectorConfig,
-    classifier: Classifier,
-    images: Tensor,
-    templates: ClassTemplates,
-    *,
-    rows_per_call: int = ROWS_PER_CALL,
-) -> Observation:
-    """Ask the classifier everything that the configuration's families need.
+def questions_of(config: DetectorConfig) -> dict[str, Any]:
+    """The questions that a configuration's families need, with its options, in the order of `QUESTIONS`."""
+    needed = frozenset().union(*(family.questions for family in families_of(config)))
+    return {name: config.questions.get(name) or kind() for name, kind in QUESTIONS.items() if name in needed}
 
-    Args:
-        config: which points, templates and families.
-        classifier: see `Classifier`.
-        images: (n, c, h, w) pixels in [0, 1], on the device of the templates.
-        templates: at least `config.n_templates` a class.
-        rows_per_call: bound on the rows of one call of the classifier.
-    """
-    needs = {family.needs for family in families_of(config)}
-    counted = CountingClassifier(classifier)
-    used = templates.first(config.n_templates)
-    curves = loss_curves(counted, images, used, config.alphas, rows_per_call=rows_per_call)
-    noise = sigmas = None
-    if needs & {"noise", "persistence"}:
-        draws = gaussian_draws(classifier.input_shape, config.n_noise_draws, config.noise_seed).to(images)
-    if "noise" in needs:
-        noise = noise_response(
-            counted, images, curves.predicted, draws, config.noise_sigmas, rows_per_call=rows_per_call
-        )
-    if "persistence" in needs:
-        sigmas = persistence(
-            counted,
-            images,
-            draws,
-            gamma=config.persistence_gamma,
-            max_steps=config.persistence_steps,
-            sigma_range=_FIRST_BRACKET,
-            max_sigma=_LARGEST_SIGMA,
-            rows_per_call=rows_per_call,
-        )
-    return Observation(curves, noise, sigmas, counted.n_rows)
+
+def rows_per_image(config: DetectorConfig) -> int:
+    """Rows that an image costs at the most: its own, and those of the questions."""
+    costs: list[int] = [question.n_rows(config.n_templates) for question in questions_of(config).values()]
+    return 1 + sum(costs)
 
 
 def extract_features(config: DetectorConfig, observation: Observation) -> Tensor:
     """Feature vectors, the families side by side in the configuration's order.
 
     Args:
-        config: its alphas and templates pick from what was observed.
+        config: which families; the observation may hold answers to more than its questions.
         observation: of n images.
 
     Returns:
-        (n, n_features) float32 or wider; NaN for an image whose predicted class has no template.
+        (n, n_features) float32 or wider; NaN for an image that cannot be judged, such as one whose predicted class
+        has no template where a family needs curves.
+
+    Raises:
+        DetectorInputError: if a family is unknown, or the observation does not hold what the families need.
     """
-    selected = replace(observation, curves=observation.curves.select(config.alphas, config.n_templates))
+    selected = Observation(questions_of(config), observation.at_image, _answers(config, observation))
     parts = [family.extract(selected, config) for family in families_of(config)]
-    return torch.cat([part.to(selected.curves.logits.dtype) for part in parts], dim=1)
+    return torch.cat([part.to(observation.at_image.logits.dtype) for part in parts], dim=1)
+
+
+def _answers(config: DetectorConfig, observation: Observation) -> dict[str, object]:
+    needed = questions_of(config)
+    if missing := sorted(set(needed) - set(observation.answers)):
+        raise DetectorInputError(
+            f"the families {list(config.features)} need answers to {missing}, which this observation was made without"
+        )
+    return {
+        name: observation.questions[name].selected(observation.answers[name], question, config.n_templates)
+        for name, question in needed.items()
+    }

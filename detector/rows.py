@@ -1,9 +1,13 @@
-"""What the method asks of a classifier, and calling one on bounded slices of rows."""
+"""What the method asks of a classifier, counted in rows: one row is one image through the classifier once.
+
+A classifier around a classifier is a classifier: `Sliced` bounds what goes through at a time, `Counted` counts it.
+"""
 
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from modeguard.detector.errors import DetectorInputError
 
@@ -21,7 +25,42 @@ class Classifier(Protocol):
         ...
 
 
-class CountingClassifier:
+class Sliced:
+    """A classifier that takes any number of rows, also none, and hands them on in slices.
+
+    An empty slice never reaches the classifier. Under gradients the activations of a slice are computed again when
+    they are needed (checkpointing), so that memory is bounded there too.
+
+    Args:
+        classifier: what answers.
+        rows_per_call: bound on the rows of one call of it, at least 1.
+
+    Raises:
+        DetectorInputError: if the bound is below 1.
+    """
+
+    def __init__(self, classifier: Classifier, rows_per_call: int = ROWS_PER_CALL) -> None:
+        if rows_per_call < 1:
+            raise DetectorInputError(f"rows_per_call is at least 1, got {rows_per_call}")
+        self.n_classes = classifier.n_classes
+        self.input_shape = classifier.input_shape
+        self._classifier = classifier
+        self._rows_per_call = rows_per_call
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (n, n_classes), float32 or wider; differentiable with respect to the images."""
+        if len(images) == 0:
+            return images.new_zeros((0, self.n_classes), dtype=torch.float32)
+        return torch.cat([at_least_float32(self._answer(rows)) for rows in images.split(self._rows_per_call)])
+
+    def _answer(self, rows: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and rows.requires_grad):
+            return self._classifier(rows)
+        logits: Tensor = checkpoint(self._classifier, rows, use_reentrant=False, preserve_rng_state=False)
+        return logits
+
+
+class Counted:
     """A classifier that counts the rows that go through it, the unit of cost."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -41,28 +80,6 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def batched_logits(classifier: Classifier, images: Tensor, *, rows_per_call: int = ROWS_PER_CALL) -> Tensor:
-    """Logits of any number of images, the classifier called on at most `rows_per_call` rows at a time.
-
-    Differentiable with respect to the images.
-
-    Args:
-        classifier: see `Classifier`.
-        images: (n, c, h, w), floating point, [0, 1]; n may be 0.
-        rows_per_call: bound on the rows of one call, at least 1.
-
-    Returns:
-        (n, n_classes), float32 or wider.
-
-    Raises:
-        DetectorInputError: if the images have another shape or are not floating point.
-    """
-    check_images(classifier, images)
-    if len(images) == 0:
-        return images.new_zeros((0, classifier.n_classes), dtype=torch.float32)
-    return torch.cat([at_least_float32(classifier(rows)) for rows in images.split(rows_per_call)])
-
-
 def check_images(classifier: Classifier, images: Tensor) -> None:
     """Refuse a batch that the classifier was not made for.
 
@@ -74,5 +91,5 @@ def check_images(classifier: Classifier, images: Tensor) -> None:
         raise DetectorInputError(f"images of shape {expected} were expected, got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise DetectorInputError(
-            f"pixels are floating point in [0, 1], got {images.dtype}; convert bytes with detector.to_pixels"
+            f"pixels are floating point in [0, 1], got {images.dtype}; convert bytes with modeguard.detector.to_pixels"
         )

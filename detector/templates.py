@@ -1,11 +1,13 @@
 """Class templates: known good images of each class, the far ends of the paths."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from modeguard.detector.errors import DetectorInputError
+from modeguard.detector.records import Leaf, check_shapes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,21 +24,14 @@ class ClassTemplates:
         margins: (m, n_templates) logit of the template's own class minus the largest other logit.
     """
 
-    classes: Tensor
-    images: Tensor
-    losses: Tensor
-    margins: Tensor
+    classes: Annotated[Tensor, Leaf("m", torch.int64)]
+    images: Annotated[Tensor, Leaf("m n_templates c h w", torch.float32)]
+    losses: Annotated[Tensor, Leaf("m n_templates", torch.float32)]
+    margins: Annotated[Tensor, Leaf("m n_templates", torch.float32)]
 
     def __post_init__(self) -> None:
-        m = len(self.classes)
-        ends = tuple(self.images.shape[:2])
-        if self.images.ndim != 5 or ends[0] != m or self.losses.shape != ends or self.margins.shape != ends:
-            raise DetectorInputError(
-                f"templates of {m} classes need images (m, n_templates, c, h, w) and losses and margins "
-                f"(m, n_templates), got {tuple(self.images.shape)}, {tuple(self.losses.shape)} and "
-                f"{tuple(self.margins.shape)}"
-            )
-        if m == 0 or ends[1] == 0:
+        check_shapes(self)
+        if 0 in self.losses.shape:
             raise DetectorInputError("a detector needs at least one class with at least one template")
         is_class = self.classes.dtype == torch.int64 and bool((self.classes >= 0).all())
         if not is_class or bool((self.classes.diff() <= 0).any()):
@@ -73,7 +68,3 @@ class ClassTemplates:
             losses=self.losses[:, :n_templates],
             margins=self.margins[:, :n_templates],
         )
-
-    def to(self, device: torch.device | str) -> "ClassTemplates":
-        """The same templates on another device."""
-        return ClassTemplates(*(t.to(device) for t in (self.classes, self.images, self.losses, self.margins)))

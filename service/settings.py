@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
 
 ENV_PREFIX = "MODEGUARD_"

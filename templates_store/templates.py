@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from modeguard.detector import Classifier, ClassTemplates, ModeguardError, to_pixels
-from modeguard.detector.questions.curves import cross_entropy_and_margin
+from modeguard.detector import Classifier, ClassTemplates, ModeguardError, cross_entropy_and_margin, to_pixels
 
 MissingClasses = Literal["refuse", "abstain"]
 

@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modeguard.detector import Classifier, ClassTemplates, Detector, DetectorConfig, FitSet, fit_detector
-from modeguard.detector.questions.curves import cross_entropy_and_margin
+from modeguard.detector import (
+    Classifier,
+    ClassTemplates,
+    Detector,
+    DetectorConfig,
+    FitSet,
+    cross_entropy_and_margin,
+    fit,
+)
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 
 
 class ToyClassifier:
@@ -49,8 +58,10 @@ def fitted(classifier: ToyClassifier, templates: ClassTemplates, images: Tensor)
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     fit_set = FitSet(torch.cat([images, (images + 0.4 * noise).clamp(0, 1)]), torch.arange(128) >= 64)
     natural = torch.rand((200, 1, 4, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    config = DetectorConfig(alphas=(0.0, 0.25, 0.5, 0.75, 1.0), n_templates=2, n_neighbors=7)
-    return fit_detector(config, classifier, templates, fit_set, natural)
+    config = DetectorConfig(
+        questions={"curves": Curves((0.0, 0.25, 0.5, 0.75, 1.0))}, n_templates=2, scorer=NeighborsOptions(n_neighbors=7)
+    )
+    return fit(config, classifier, templates, fit_set, natural)
 
 
 def toy_templates(classifier: Classifier, n_templates: int = 3, classes: Tensor | None = None) -> ClassTemplates:

@@ -25,25 +25,24 @@ from pydantic_core import PydanticUndefined
 
 import modeguard.detector
 from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit_detector, to_pixels
-from modeguard.offline.attacks import ATTACKS, Fgsm
+from modeguard.offline.attacks import ATTACKS, Fgsm, Misclassified, run_attack
 from modeguard.offline.cli.app import app
 from modeguard.offline.cli.app import main as command_line
-from modeguard.offline.data.datasets import DATASETS, DataConfig, load_dataset
-from modeguard.offline.data.roles import SplitConfig
-from modeguard.offline.recipe.recipe import read_recipe, shipped_recipes
-from modeguard.offline.recipe.sections import (
+from modeguard.offline.data import DATASETS, DataConfig, SplitConfig, load_dataset
+from modeguard.offline.recipe import (
     AttackPlan,
     ClassifierSection,
     EvaluationConfig,
     InputSection,
     TemplateConfig,
+    read_recipe,
+    shipped_recipes,
 )
-from modeguard.offline.training.training import TrainingConfig, train_classifier
+from modeguard.offline.training import TrainingConfig, train_classifier
 from modeguard.offline.tuning.grid import DetectorGrid
-from modeguard.service.api.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
-from modeguard.service.app import create_app
-from modeguard.service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
-from modeguard.service.settings import ENV_PREFIX, Settings
+from modeguard.service import ENV_PREFIX, Settings, create_app
+from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
+from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
 from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
 from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, LIBRARIES
 from modeguard.templates_store.classifiers.loading import ClassifierSpec
@@ -129,8 +128,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trained, data.train.images, data.train.labels, n_templates=1, max_loss=10, missing="abstain"
     )
     natural = to_pixels(data.test.images[:200])
-    adversarial = Fgsm(epsilon=0.1).attack(trained, natural, data.test.labels[:200])
-    reference = FitSet(torch.cat([natural, adversarial]), torch.arange(400) >= 200)
+    goal = Misclassified(trained, data.test.labels[:200])
+    attacked = run_attack(Fgsm(epsilon=0.1), goal, natural, batch_size=200, generator=torch.Generator())
+    reference = FitSet(torch.cat([natural, attacked.images]), torch.arange(400) >= 200)
     config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=5)
     write_bundle(
         directory / "artifacts/digits/bundle",

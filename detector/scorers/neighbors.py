@@ -1,76 +1,109 @@
-"""Nearest neighbours: the fraction of a feature vector's neighbours that are adversarial.
+"""Nearest neighbors: the fraction of a feature vector's neighbors that are adversarial.
 
-The same numbers as scikit-learn's KNeighborsClassifier, by torch matrix products and top-k on any device. Where
-references at the k-th distance tie, those that come first in the reference set are the neighbours: scikit-learn's
-answer when its training rows are ordered by distance.
+The seed's own detector (section 4.2.1). The same numbers as scikit-learn's KNeighborsClassifier, by torch matrix
+products and top-k on any device. Where references at the k-th distance tie, those that come first in the reference set
+are the neighbors: scikit-learn's answer when its training rows are ordered by distance.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from modeguard.detector.errors import DetectorInputError
+from modeguard.detector.records import Leaf, check_shapes
+from modeguard.detector.scorers.scaling import Scaling, ScalingName, fit_scaling
+from modeguard.detector.scorers.scorer import References
 
 Weights = Literal["uniform", "distance"]
 Metric = Literal["euclidean", "manhattan"]
-Scaling = Literal["none", "standard", "robust"]
 
 # Distances from matrix products lose digits to cancellation: this many more candidates are ranked again exactly.
 _SPARE_CANDIDATES = 16
 _ENTRIES_PER_SLICE = 4_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class NeighborsOptions:
+    """How images are compared with their neighbors.
+
+    Attributes:
+        n_neighbors: k, at least 1 and at most the references.
+        weights: how much a neighbor counts: all the same, or by the inverse of its distance.
+        metric: distance between scaled features.
+        scaling: how features are made comparable, see `fit_scaling`.
+    """
+
+    kind: ClassVar[str] = "neighbors"
+
+    n_neighbors: int = 25
+    weights: Weights = "distance"
+    metric: Metric = "euclidean"
+    scaling: ScalingName = "standard"
+
+    def __post_init__(self) -> None:
+        if self.n_neighbors < 1:
+            raise DetectorInputError(f"n_neighbors is at least 1, got {self.n_neighbors}")
+        for name, known in (("weights", Weights), ("metric", Metric), ("scaling", ScalingName)):
+            if getattr(self, name) not in get_args(known):
+                raise DetectorInputError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
+
+    def fit(self, references: References) -> "Neighbors":
+        """Keep the references' features, scaled.
+
+        Raises:
+            DetectorInputError: if a kind of image is missing, or there are fewer references than neighbors.
+        """
+        if bool(references.is_adversarial.all()) or not bool(references.is_adversarial.any()):
+            raise DetectorInputError("the fit set needs natural and adversarial images, got one kind only")
+        scaling = fit_scaling(references.features, self.scaling)
+        return Neighbors(self, scaling.apply(references.features.detach()), references.is_adversarial, scaling)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
+class Neighbors:
     """Reference features and how to compare with them.
 
     Attributes:
+        options: how.
         features: (n_reference, n_features) float64, scaled.
         is_adversarial: (n_reference,) bool.
-        center: (n_features,) float64, subtracted from a feature before it is compared.
-        scale: (n_features,) float64, divided by after that; positive.
-        n_neighbors: k, in 1..n_reference.
-        weights: how much a neighbour counts: all the same, or by the inverse of its distance.
-        metric: distance between scaled features.
+        scaling: what was done to the references, and is done to every image.
     """
 
-    features: Tensor
-    is_adversarial: Tensor
-    center: Tensor
-    scale: Tensor
-    n_neighbors: int
-    weights: Weights
-    metric: Metric
+    options: NeighborsOptions
+    features: Annotated[Tensor, Leaf("n_reference n_features", torch.float64)]
+    is_adversarial: Annotated[Tensor, Leaf("n_reference", torch.bool)]
+    scaling: Scaling
 
     def __post_init__(self) -> None:
-        if self.features.ndim != 2 or len(self.features) != len(self.is_adversarial):
+        check_shapes(self)
+        if self.options.n_neighbors > len(self.features):
             raise DetectorInputError(
-                f"reference features are (n_reference, n_features) with one label a row, got "
-                f"{tuple(self.features.shape)} and {tuple(self.is_adversarial.shape)}"
+                f"n_neighbors is within 1..{len(self.features)} (the reference images), got {self.options.n_neighbors}"
             )
-        if not 1 <= self.n_neighbors <= len(self.features):
+        if self.scaling.scale.shape != self.features.shape[1:]:
             raise DetectorInputError(
-                f"n_neighbors is within 1..{len(self.features)} (the reference images), got {self.n_neighbors}"
-            )
-        if self.weights not in get_args(Weights) or self.metric not in get_args(Metric):
-            raise DetectorInputError(
-                f"weights are one of {get_args(Weights)} and the metric one of {get_args(Metric)}, "
-                f"got {self.weights!r} and {self.metric!r}"
-            )
-        if not self.center.shape == self.scale.shape == self.features.shape[1:] or not bool((self.scale > 0).all()):
-            raise DetectorInputError(
-                f"center and scale have one number for each of {self.features.shape[1]} features, the scale a positive "
-                f"one, got {tuple(self.center.shape)} and {tuple(self.scale.shape)}"
+                f"the scaling is of {len(self.scaling.scale)} features, the references have {self.features.shape[1]}"
             )
         if not bool(torch.isfinite(self.features).all()):
-            raise DetectorInputError("reference features are finite; drop images whose class has no template")
+            raise DetectorInputError("reference features are finite; drop images that cannot be judged")
+
+    @property
+    def decision(self) -> float:
+        """More than half of the votes."""
+        return 0.5
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether a score changes smoothly with the features."""
+        return self.options.weights == "distance"
 
     def score(self, features: Tensor) -> Tensor:
         """Weighted fraction of adversarial images among the nearest references.
 
-        Differentiable with respect to the features when `weights` is "distance".
+        Differentiable with respect to the features where `is_differentiable`.
 
         Args:
             features: (n, n_features), unscaled, finite.
@@ -85,16 +118,16 @@ class Neighbours:
             raise DetectorInputError(
                 f"features of shape (n, {self.features.shape[1]}) were expected, got {tuple(features.shape)}"
             )
-        queries = (features.to(self.features.dtype) - self.center) / self.scale
-        rows = max(1, _ENTRIES_PER_SLICE // max(len(self.features), self.n_neighbors * features.shape[1]))
+        queries = self.scaling.apply(features)
+        rows = max(1, _ENTRIES_PER_SLICE // max(len(self.features), self.options.n_neighbors * features.shape[1]))
         if len(queries) == 0:
             return queries.new_zeros(0)
         return torch.cat([self._score_slice(part) for part in queries.split(rows)])
 
     def _score_slice(self, queries: Tensor) -> Tensor:
-        distances, neighbours = self._nearest(queries)
-        votes = self.is_adversarial[neighbours].to(distances.dtype)
-        if self.weights == "uniform":
+        distances, nearest = self._nearest(queries)
+        votes = self.is_adversarial[nearest].to(distances.dtype)
+        if self.options.weights == "uniform":
             return votes.mean(dim=1)
         is_same = distances == 0
         inverse = torch.where(is_same, 0.0, 1 / torch.where(is_same, 1.0, distances))
@@ -102,25 +135,15 @@ class Neighbours:
         return (weights * votes).sum(dim=1) / weights.sum(dim=1)
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances and indices (n, k) of the neighbours, nearest first, ties in reference order."""
-        n_candidates = min(len(self.features), self.n_neighbors + _SPARE_CANDIDATES)
-        coarse = _coarse_distances(queries.detach(), self.features, self.metric)
+        """Distances and indices (n, k) of the neighbors, nearest first, ties in reference order."""
+        n_candidates = min(len(self.features), self.options.n_neighbors + _SPARE_CANDIDATES)
+        coarse = _coarse_distances(queries.detach(), self.features, self.options.metric)
         candidates = _with_ties_in_order(coarse, n_candidates)
         differences = queries[:, None, :] - self.features[candidates]
-        order = 2 if self.metric == "euclidean" else 1
+        order = 2 if self.options.metric == "euclidean" else 1
         exact = torch.linalg.vector_norm(differences, ord=order, dim=2)
-        ranking = exact.detach().sort(dim=1, stable=True).indices[:, : self.n_neighbors]
+        ranking = exact.detach().sort(dim=1, stable=True).indices[:, : self.options.n_neighbors]
         return exact.gather(1, ranking), candidates.gather(1, ranking)
-
-    def to(self, device: torch.device | str) -> "Neighbours":
-        """The same references on another device."""
-        return replace(
-            self,
-            features=self.features.to(device),
-            is_adversarial=self.is_adversarial.to(device),
-            center=self.center.to(device),
-            scale=self.scale.to(device),
-        )
 
 
 def _coarse_distances(queries: Tensor, references: Tensor, metric: Metric) -> Tensor:
@@ -146,56 +169,3 @@ def _with_ties_in_order(distances: Tensor, n_candidates: int) -> Tensor:
     places_left = n_candidates - is_inside.sum(dim=1, keepdim=True)
     is_chosen = is_inside | (is_tied & (is_tied.cumsum(dim=1) <= places_left))
     return is_chosen.nonzero()[:, 1].reshape(len(distances), n_candidates)
-
-
-def fit_neighbours(
-    features: Tensor,
-    is_adversarial: Tensor,
-    *,
-    n_neighbors: int,
-    weights: Weights = "distance",
-    metric: Metric = "euclidean",
-    scaling: Scaling = "standard",
-) -> Neighbours:
-    """Keep reference features, scaled.
-
-    Args:
-        features: (n_reference, n_features), finite.
-        is_adversarial: (n_reference,) bool, both kinds present.
-        n_neighbors: k.
-        weights: see `Neighbours`.
-        metric: see `Neighbours`.
-        scaling: "standard" subtracts the mean and divides by the standard deviation, "robust" the median and the
-            interquartile range, "none" leaves features as they are.
-
-    Raises:
-        DetectorInputError: if a kind of image is missing, or an option is unknown.
-    """
-    is_adversarial = is_adversarial.to(torch.bool)
-    if bool(is_adversarial.all()) or not bool(is_adversarial.any()):
-        raise DetectorInputError("the fit set needs natural and adversarial images, got one kind only")
-    references = features.detach().to(torch.float64)
-    center, scale = _scaling_of(references, scaling)
-    return Neighbours(
-        features=(references - center) / scale,
-        is_adversarial=is_adversarial,
-        center=center,
-        scale=scale,
-        n_neighbors=n_neighbors,
-        weights=weights,
-        metric=metric,
-    )
-
-
-def _scaling_of(features: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
-    """Center and scale (n_features,); a constant feature has scale 1."""
-    if scaling == "none":
-        center, scale = torch.zeros_like(features[0]), torch.ones_like(features[0])
-    elif scaling == "standard":
-        center, scale = features.mean(dim=0), features.std(dim=0, correction=0)
-    elif scaling == "robust":
-        quartiles = torch.quantile(features, features.new_tensor([0.25, 0.5, 0.75]), dim=0)
-        center, scale = quartiles[1], quartiles[2] - quartiles[0]
-    else:
-        raise DetectorInputError(f"scaling is one of {get_args(Scaling)}, got {scaling!r}")
-    return center, torch.where(scale > 0, scale, 1.0)

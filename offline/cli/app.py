@@ -24,7 +24,7 @@ from modeguard.offline.console import Console
 from modeguard.offline.evaluation.results import evaluate, write_build
 from modeguard.offline.evaluation.table import evaluation_table
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import RecipeError, read_recipe
+from modeguard.offline.recipe import RecipeError, read_recipe
 from modeguard.offline.report.page import write_report
 from modeguard.templates_store.bundles.bundle import read_bundle
 from modeguard.templates_store.classifiers.loading import resolve_device

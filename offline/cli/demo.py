@@ -16,7 +16,7 @@ from modeguard.offline.console import Console
 from modeguard.offline.evaluation.results import evaluate, write_build
 from modeguard.offline.evaluation.table import evaluation_table
 from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.report.page import write_report
 from modeguard.offline.report.pictures import png_of
 

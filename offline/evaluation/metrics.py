@@ -1,15 +1,16 @@
 """How good a detector is: ranking, operating points and intervals, for each attack and over all.
 
 Words and choices of the benchmark protocols: AUROC and AUPR rank adversarial above natural images, TPR at a small FPR
-is what an operator feels, balanced accuracy is at the detector's own decision (score above one half).
+is what an operator feels, balanced accuracy is at the scorer's own decision.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from modeguard.detector import ModeguardError
 
@@ -30,55 +31,18 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class AttackResult:
-    """One detector against one attack, on pairs of an adversarial image and its natural twin.
-
-    Attributes:
-        attack: name in the recipe.
-        norm: the norm that the attack bounds or minimises, "linf" or "l2".
-        n_attacked: correctly classified images attacked, over all folds.
-        n_succeeded: how many of them the classifier then got wrong.
-        median_norm: median size of the successful perturbations in the attack's norm, pixels in [0, 1].
-        n_test_pairs: pairs in the test fold, which the figures below are of.
-        balanced_accuracy: mean of TPR and TNR at score > 0.5.
-        auroc: area under the ROC curve.
-        aupr: average precision, adversarial the positive class.
-        tpr_at_1_fpr: TPR where 1 % of the natural twins are flagged.
-        tpr_at_5_fpr: TPR where 5 % of the natural twins are flagged.
-        fpr_at_95_tpr: FPR where 95 % of the adversarial images are flagged.
-        flagged: fraction of the adversarial test images that the calibrated threshold flags.
-        flagged_natural: fraction of their natural twins that it flags.
-        n_abstained: test images of either kind without verdict, left out of the figures.
-    """
-
-    attack: str
-    norm: str
-    n_attacked: int
-    n_succeeded: int
-    median_norm: float
-    n_test_pairs: int
-    balanced_accuracy: Interval
-    auroc: Interval
-    aupr: Interval
-    tpr_at_1_fpr: Interval
-    tpr_at_5_fpr: Interval
-    fpr_at_95_tpr: Interval
-    flagged: float
-    flagged_natural: float
-    n_abstained: int
-
-
-@dataclass(frozen=True, slots=True)
 class PairedScores:
     """Scores of one attack's test pairs, abstentions left out.
 
     Attributes:
         natural: (n_natural,) scores of the natural twins.
         adversarial: (n_adversarial,) scores of the adversarial images.
+        decision: the score above which the scorer by itself says adversarial.
     """
 
     natural: Scores
     adversarial: Scores
+    decision: float
 
     def __post_init__(self) -> None:
         if len(self.natural) == 0 or len(self.adversarial) == 0:
@@ -94,20 +58,20 @@ class PairedScores:
 
 
 def balanced_accuracy(pairs: PairedScores) -> float:
-    """Mean of TPR and TNR at the detector's own decision, score > 0.5."""
-    return float(((pairs.adversarial > 0.5).mean() + (pairs.natural <= 0.5).mean()) / 2)
+    """Mean of TPR and TNR at the scorer's own decision."""
+    return float(((pairs.adversarial > pairs.decision).mean() + (pairs.natural <= pairs.decision).mean()) / 2)
 
 
 def auroc(pairs: PairedScores) -> float:
     """Probability that an adversarial image scores above a natural one, ties counting half."""
     scores, labels = pairs.labelled()
-    return float(roc_auc_score(labels, scores))
+    return float(_scikit_learn().roc_auc_score(labels, scores))
 
 
 def aupr(pairs: PairedScores) -> float:
     """Average precision with adversarial images as the positive class."""
     scores, labels = pairs.labelled()
-    return float(average_precision_score(labels, scores))
+    return float(_scikit_learn().average_precision_score(labels, scores))
 
 
 def tpr_at_fpr(pairs: PairedScores, max_fpr: float) -> float:
@@ -124,8 +88,12 @@ def fpr_at_tpr(pairs: PairedScores, min_tpr: float) -> float:
 
 def _roc(pairs: PairedScores) -> tuple[Scores, Scores, Scores]:
     scores, labels = pairs.labelled()
-    fpr, tpr, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    fpr, tpr, thresholds = _scikit_learn().roc_curve(labels, scores, drop_intermediate=False)
     return fpr, tpr, thresholds
+
+
+def _scikit_learn() -> Any:
+    return importlib.import_module("sklearn.metrics")  # loads much; a recipe is read without it
 
 
 METRICS: dict[str, Callable[[PairedScores], float]] = {
@@ -166,4 +134,4 @@ def _resample(pairs: PairedScores, generator: np.random.Generator) -> PairedScor
         drawn: Scores = scores[generator.integers(len(scores), size=len(scores))]
         return drawn
 
-    return PairedScores(draw(pairs.natural), draw(pairs.adversarial))
+    return PairedScores(draw(pairs.natural), draw(pairs.adversarial), pairs.decision)

@@ -1,20 +1,110 @@
-"""What a build comes to: its evaluation on the test fold, and the bundle that carries it."""
+"""Measuring a detector on the images that were held out: figures for each attack, and over all."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from modeguard.detector import Detector, Observation, conformal_p_values, extract_features
-from modeguard.offline.evaluation.metrics import AttackResult, PairedScores, Scores, measure
-from modeguard.offline.pipeline.build import CALIBRATION, Build
-from modeguard.offline.tuning.trials import LabelledObservation, Trial
-from modeguard.templates_store.bundles.bundle import write_bundle
+from modeguard.detector import Detector, judge
+from modeguard.detector.questions import Observation
+from modeguard.offline.evaluation.metrics import EvaluationError, Interval, PairedScores, measure
+from modeguard.offline.tuning import Fitted, LabelledObservation, Trial
+from modeguard.templates_store.bundles import plain_of
 
-_BOOTSTRAP_SEED = 0
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """How sure the figures are said to be.
+
+    Attributes:
+        n_bootstrap: resamples of the test images.
+        confidence: of the intervals, within (0, 1).
+    """
+
+    n_bootstrap: int = 1000
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.n_bootstrap < 1 or not 0 < self.confidence < 1:
+            raise EvaluationError(
+                f"n_bootstrap is at least 1 and confidence within (0, 1), got {self.n_bootstrap} and {self.confidence}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOutAttack:
+    """One attack, as a detector is measured on it.
+
+    Attributes:
+        norm: the norm that the attack bounds or minimises, "linf" or "l2".
+        n_attacked: correctly classified images attacked, over all folds.
+        distances: (n_succeeded,) sizes of the successful perturbations, over all folds.
+        pairs: natural twins and adversarial images of the test fold.
+    """
+
+    norm: str
+    n_attacked: int
+    distances: Tensor
+    pairs: LabelledObservation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """What a detector is measured on, and nothing else.
+
+    Attributes:
+        natural: every natural source of the test fold, once.
+        attacks: by the name in the recipe.
+        natural_accuracy: the classifier's accuracy on the calibration images, natural as they come.
+    """
+
+    natural: Observation
+    attacks: Mapping[str, HeldOutAttack]
+    natural_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttackFigures:
+    """One detector against one attack, on pairs of an adversarial image and its natural twin.
+
+    Attributes:
+        attack: name in the recipe.
+        norm: the norm that the attack bounds or minimises, "linf" or "l2".
+        n_attacked: correctly classified images attacked, over all folds.
+        n_succeeded: how many of them the classifier then got wrong.
+        median_norm: median size of the successful perturbations in the attack's norm, pixels in [0, 1].
+        n_test_pairs: pairs in the test fold, which the figures below are of.
+        balanced_accuracy: mean of TPR and TNR at the scorer's own decision.
+        auroc: area under the ROC curve.
+        aupr: average precision, adversarial the positive class.
+        tpr_at_1_fpr: TPR where 1 % of the natural twins are flagged.
+        tpr_at_5_fpr: TPR where 5 % of the natural twins are flagged.
+        fpr_at_95_tpr: FPR where 95 % of the adversarial images are flagged.
+        flagged: fraction of the adversarial test images that the calibrated threshold flags.
+        flagged_natural: fraction of their natural twins that it flags.
+        n_abstained: test images of either kind without verdict, left out of the figures.
+    """
+
+    attack: str
+    norm: str
+    n_attacked: int
+    n_succeeded: int
+    median_norm: float
+    n_test_pairs: int
+    balanced_accuracy: Interval
+    auroc: Interval
+    aupr: Interval
+    tpr_at_1_fpr: Interval
+    tpr_at_5_fpr: Interval
+    fpr_at_95_tpr: Interval
+    flagged: float
+    flagged_natural: float
+    n_abstained: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +112,17 @@ class Evaluation:
     """A detector measured on the test fold of its recipe.
 
     Attributes:
-        attacks: one result an attack.
+        attacks: the figures of each attack.
         mean_auroc: mean over the attacks.
         worst_attack: name of the attack with the lowest AUROC.
         chosen: the trial of the cross-validation that decided.
         n_trials: how many combinations were tried.
         n_fit_natural, n_fit_adversarial: reference images of the detector.
         n_calibration: natural images that the threshold rests on.
-        natural_accuracy: the classifier's accuracy on the calibration images, natural as they come.
+        natural_accuracy: see `HeldOut`.
     """
 
-    attacks: tuple[AttackResult, ...]
+    attacks: tuple[AttackFigures, ...]
     mean_auroc: float
     worst_attack: str
     chosen: Trial
@@ -43,115 +133,92 @@ class Evaluation:
     natural_accuracy: float
 
     @property
-    def worst(self) -> AttackResult:
-        """The result of the worst attack."""
-        return next(result for result in self.attacks if result.attack == self.worst_attack)
+    def worst(self) -> AttackFigures:
+        """The figures of the worst attack."""
+        return next(figures for figures in self.attacks if figures.attack == self.worst_attack)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["chosen"]["config"] = plain_of(self.chosen.config)
+        return values
 
 
-def evaluate(build: Build) -> Evaluation:
-    """Measure a build's detector on its test fold, on pairs of successful attacks and their natural twins."""
-    fitted = build.fitted
-    with build.console.progress("evaluating", total=len(build.recipe.attacks)) as progress:
-        attacks = []
-        for name in build.recipe.attacks:
-            attacks.append(_attack_result(build, name))
-            progress.advance()
-    is_adversarial = fitted.detector.neighbours.is_adversarial
+def evaluate(
+    fitted: Fitted,
+    held_out: HeldOut,
+    config: EvaluationConfig,
+    *,
+    on_attack: Callable[[], object] = lambda: None,
+) -> Evaluation:
+    """Measure a detector on pairs of successful attacks and their natural twins.
+
+    Args:
+        fitted: the detector.
+        held_out: images that neither chose nor fitted it.
+        config: of the intervals.
+        on_attack: called when an attack has been measured.
+
+    Raises:
+        EvaluationError: if an attack left nothing to measure.
+    """
+    attacks = []
+    for name, attack in held_out.attacks.items():
+        attacks.append(_figures(fitted.detector, name, attack, config))
+        on_attack()
+    is_adversarial = fitted.references.is_adversarial
     return Evaluation(
         attacks=tuple(attacks),
-        mean_auroc=float(np.mean([result.auroc.value for result in attacks])),
-        worst_attack=min(attacks, key=lambda result: result.auroc.value).attack,
+        mean_auroc=float(np.mean([figures.auroc.value for figures in attacks])),
+        worst_attack=min(attacks, key=lambda figures: figures.auroc.value).attack,
         chosen=fitted.best,
         n_trials=len(fitted.trials),
         n_fit_natural=int((~is_adversarial).sum()),
         n_fit_adversarial=int(is_adversarial.sum()),
         n_calibration=len(fitted.detector.calibration_scores),
-        natural_accuracy=_natural_accuracy(build),
+        natural_accuracy=held_out.natural_accuracy,
     )
 
 
 def paired_scores(detector: Detector, pairs: LabelledObservation) -> PairedScores:
     """Scores of pairs, abstentions left out."""
-    scores, is_adversarial = _scores(detector, pairs.observation), pairs.is_adversarial
-    is_scored = ~scores.isnan()
+    found = judge(detector, pairs.observation)
     return PairedScores(
-        natural=scores[is_scored & ~is_adversarial].numpy(), adversarial=scores[is_scored & is_adversarial].numpy()
+        natural=found.score[~found.is_abstained & ~pairs.is_adversarial].numpy(),
+        adversarial=found.score[~found.is_abstained & pairs.is_adversarial].numpy(),
+        decision=detector.scorer.decision,
     )
 
 
-def flagged_share(detector: Detector, scores: Scores) -> float:
-    """Fraction of scores (n,) that the calibrated threshold flags."""
-    p_values = conformal_p_values(torch.from_numpy(scores), detector.calibration_scores)
-    return float((p_values <= detector.config.target_fpr).double().mean())
-
-
-def write_build(build: Build, evaluation: Evaluation, path: Path) -> str:
-    """Write the bundle of a build.
-
-    Args:
-        build: what was built.
-        evaluation: how it was measured, kept in the manifest.
-        path: the bundle's directory.
-
-    Returns:
-        The bundle's digest.
-    """
-    recipe = build.recipe
-    return write_bundle(
-        path,
-        name=recipe.name,
-        detector=build.fitted.detector,
-        classifier=build.classifier,
-        class_names=build.dataset.class_names,
-        input_spec=recipe.input_spec,
-        seeds={
-            "recipe": recipe.seed,
-            "data": recipe.data.seed,
-            "folds": recipe.split.seed,
-            "training": recipe.training.seed,
-            "noise": build.fitted.detector.config.noise_seed,
-            "bootstrap": _BOOTSTRAP_SEED,
-        },
-        measured=evaluation.to_dict(),
+def flagged_shares(detector: Detector, pairs: LabelledObservation) -> tuple[float, float]:
+    """Fractions of the natural and of the adversarial images with a verdict that the calibrated threshold flags."""
+    found = judge(detector, pairs.observation)
+    natural, adversarial = (
+        float(found.is_flagged[~found.is_abstained & kind].double().mean())
+        for kind in (~pairs.is_adversarial, pairs.is_adversarial)
     )
+    return natural, adversarial
 
 
-def _scores(detector: Detector, observation: Observation) -> torch.Tensor:
-    features = extract_features(detector.config, observation)
-    scores = torch.full((len(features),), float("nan"), dtype=torch.float64)
-    is_judged = features.isfinite().all(dim=1)  # as `detect` has it
-    scores[is_judged] = detector.neighbours.score(features[is_judged])
-    return scores
-
-
-def _attack_result(build: Build, name: str) -> AttackResult:
-    detector, config = build.fitted.detector, build.recipe.evaluation
-    attacked, pairs = build.attacked(name).value, build.pairs(name, build.folds.is_test)
-    scored = paired_scores(detector, pairs)
+def _figures(detector: Detector, name: str, attack: HeldOutAttack, config: EvaluationConfig) -> AttackFigures:
+    scores = paired_scores(detector, attack.pairs)
     intervals = measure(
-        scored,
+        scores,
         n_bootstrap=config.n_bootstrap,
         confidence=config.confidence,
-        generator=np.random.default_rng(_BOOTSTRAP_SEED),
+        generator=np.random.default_rng(BOOTSTRAP_SEED),
     )
-    return AttackResult(
+    flagged_natural, flagged = flagged_shares(detector, attack.pairs)
+    n_images = len(attack.pairs.is_adversarial)
+    return AttackFigures(
         attack=name,
-        norm=build.recipe.attacks[name].attack.norm,
-        n_attacked=len(attacked.source_rows),
-        n_succeeded=int(attacked.is_successful.sum()),
-        median_norm=float(attacked.distances[attacked.is_successful].median()),
-        n_test_pairs=len(pairs.is_adversarial) // 2,
-        flagged=flagged_share(detector, scored.adversarial),
-        flagged_natural=flagged_share(detector, scored.natural),
-        n_abstained=len(pairs.is_adversarial) - len(scored.natural) - len(scored.adversarial),
+        norm=attack.norm,
+        n_attacked=attack.n_attacked,
+        n_succeeded=len(attack.distances),
+        median_norm=float(attack.distances.median()),
+        n_test_pairs=n_images // 2,
+        flagged=flagged,
+        flagged_natural=flagged_natural,
+        n_abstained=n_images - len(scores.natural) - len(scores.adversarial),
         **intervals,
     )
-
-
-def _natural_accuracy(build: Build) -> float:
-    labels = build.dataset.test.labels[build.roles.value.calibration]
-    return float((build.observed(CALIBRATION).curves.predicted == labels).double().mean())

@@ -10,22 +10,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from modeguard.detector import ClassTemplates, Detector, DetectorConfig, Observation, extract_features, to_pixels
-from modeguard.detector.detect import detector_from_features
+from modeguard.detector import (
+    ClassTemplates,
+    Detector,
+    DetectorConfig,
+    fit_observed,
+    from_tensors,
+    join,
+    pick,
+    to_device,
+    to_pixels,
+    to_tensors,
+)
+from modeguard.detector.questions import Observation, observation_from_tensors
 from modeguard.offline.console import Console
-from modeguard.offline.data.datasets import ImageDataset, load_dataset
-from modeguard.offline.data.roles import Folds, ImageRoles, deal_folds
-from modeguard.offline.pipeline import observations, steps
+from modeguard.offline.data import Folds, ImageDataset, ImageRoles, deal_folds, load_dataset
+from modeguard.offline.evaluation import BOOTSTRAP_SEED, Evaluation, HeldOut, HeldOutAttack, evaluate
+from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore
 from modeguard.offline.pipeline.keys import artifact_key
-from modeguard.offline.recipe.recipe import Recipe
-from modeguard.offline.recipe.sections import CALIBRATION, EXTRA, SOURCES
-from modeguard.offline.tuning.trials import LabelledObservation, Rotation, Trial, best_trial, run_trials
+from modeguard.offline.pipeline.parts import Engine, in_turn
+from modeguard.offline.pipeline.steps import Attacked
+from modeguard.offline.recipe import CALIBRATION, EXTRA, SOURCES, Recipe
+from modeguard.offline.report import Example, Facts, cases_of, write_report
+from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
+from modeguard.templates_store.bundles.bundle import write_bundle
 from modeguard.templates_store.classifiers.loading import (
     NetworkClassifier,
     check_classifier,
@@ -34,9 +48,7 @@ from modeguard.templates_store.classifiers.loading import (
     resolve_dtype,
 )
 
-__all__ = ["CALIBRATION", "EXTRA", "SOURCES", "VERSIONS", "Attacked", "Build", "Fitted", "Kept"]
-
-VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 2, "attack": 1, "observe": 1}
+VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 2, "attack": 1, "observe": 2}
 """Raise a step's number when its code gives another output for the same options."""
 
 _CHECKED_IMAGES = 256
@@ -52,32 +64,6 @@ class Kept(Generic[T]):
     value: T
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Attacked:
-    """One attack on some of the sources.
-
-    Attributes:
-        source_rows: (n,) int64, which of the sources were attacked.
-        images: (n, c, h, w) float32 pixels.
-        is_successful: (n,) bool, the classifier is wrong about the attacked image.
-        distances: (n,) sizes of the perturbations in the attack's norm.
-    """
-
-    source_rows: Tensor
-    images: Tensor
-    is_successful: Tensor
-    distances: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """The detector that was chosen, and all that were tried."""
-
-    detector: Detector
-    best: Trial
-    trials: tuple[Trial, ...]
-
-
 class Build:
     """The steps of one recipe.
 
@@ -86,12 +72,22 @@ class Build:
         artifacts: directory of all recipes' artefacts; this recipe's are in a directory of its name.
         console: where progress is told.
         device: what the classifier runs on.
+        engine: does the work of long steps, part by part.
     """
 
-    def __init__(self, recipe: Recipe, artifacts: Path, console: Console, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        artifacts: Path,
+        console: Console,
+        device: str | torch.device = "cpu",
+        *,
+        engine: Engine = in_turn,
+    ) -> None:
         self.recipe = recipe
         self.console = console
         self.device = torch.device(device)
+        self.engine = engine
         self.store = ArtifactStore(artifacts / recipe.name, warn=console.warn)
         self._attacked: dict[str, Kept[Attacked]] = {}
         self._observed: dict[str, Observation] = {}
@@ -146,20 +142,19 @@ class Build:
         entry = self._entry("templates", "templates", options, [self.weights.key, self._data_key])
         tensors = self._tensors(
             entry,
-            lambda: steps.pick_templates(
-                self.exact_classifier,
-                self.recipe.templates,
-                self.dataset,
-                n_pool=self.recipe.split.n_template_pool,
-                seed=self.recipe.seed,
-                console=self.console,
-                device=self.device,
+            lambda: to_tensors(
+                steps.pick_templates(
+                    self.exact_classifier,
+                    self.recipe.templates,
+                    self.dataset,
+                    n_pool=self.recipe.split.n_template_pool,
+                    seed=self.recipe.seed,
+                    console=self.console,
+                    device=self.device,
+                )
             ),
         )
-        return Kept(
-            entry.key,
-            ClassTemplates(tensors["classes"], tensors["images"], tensors["losses"], tensors["margins"]),
-        )
+        return Kept(entry.key, from_tensors(ClassTemplates, tensors))
 
     @cached_property
     def roles(self) -> Kept[ImageRoles]:
@@ -169,39 +164,42 @@ class Build:
         entry = self._entry("roles", "roles", options, [self.weights.key, self._data_key])
         tensors = self._tensors(
             entry,
-            lambda: steps.deal_test_images(
-                self.exact_classifier,
-                split,
-                self.dataset.test,
-                seed=self.recipe.seed,
-                console=self.console,
-                device=self.device,
+            lambda: to_tensors(
+                steps.deal_test_images(
+                    self.exact_classifier,
+                    split,
+                    self.dataset.test,
+                    seed=self.recipe.seed,
+                    console=self.console,
+                    device=self.device,
+                )
             ),
         )
-        return Kept(entry.key, ImageRoles(**tensors))
+        return Kept(entry.key, from_tensors(ImageRoles, tensors))
 
     def attacked(self, name: str) -> Kept[Attacked]:
-        """The sources under one of the recipe's attacks, by its name there."""
+        """The first sources under one of the recipe's attacks, by its name there."""
         if name not in self._attacked:
             plan = self.recipe.attacks[name]
             entry = self._entry("attack", f"attack-{name}", (plan, self.recipe.seed), [self.roles.key])
-            sources = self.roles.value.sources
-            rows = torch.arange(min(plan.n_sources or len(sources), len(sources)))
+            sources = self.roles.value.sources[: plan.n_sources]
             tensors = self._tensors(
                 entry,
-                lambda: steps.attack_images(
-                    self.exact_classifier,
-                    plan,
-                    self.dataset.test.images[sources[rows]],
-                    self.dataset.test.labels[sources[rows]],
-                    entry,
-                    seed=f"{self.recipe.seed}/{name}",
-                    console=self.console,
-                    device=self.device,
+                lambda: to_tensors(
+                    steps.attack_images(
+                        plan,
+                        self.exact_classifier,
+                        self.dataset.test.images[sources],
+                        self.dataset.test.labels[sources],
+                        entry,
+                        seed=f"{self.recipe.seed}/{name}",
+                        engine=self.engine,
+                        console=self.console,
+                        device=self.device,
+                    )
                 ),
             )
-            attacked = Attacked(rows, tensors["images"], tensors["is_successful"], tensors["distances"])
-            self._attacked[name] = Kept(entry.key, attacked)
+            self._attacked[name] = Kept(entry.key, from_tensors(Attacked, tensors))
         return self._attacked[name]
 
     def observed(self, name: str) -> Observation:
@@ -209,21 +207,26 @@ class Build:
         if name not in self._observed:
             upstream = self.attacked(name).key if name in self.recipe.attacks else self.roles.key
             dtype = str(resolve_dtype(self.recipe.classifier.dtype, self.device))
-            options = (self.recipe.detector.observed_options, dtype)
+            questions, n_templates = self.recipe.detector.questions(), max(self.recipe.detector.n_templates)
+            options = (questions, n_templates, dtype)
             entry = self._entry("observe", f"observe-{name}", options, [self.templates.key, upstream])
             tensors = self._tensors(
                 entry,
-                lambda: steps.observe_images(
-                    self.classifier,
-                    self.recipe.detector.widest(),
-                    self.templates.value,
-                    self.pixels_of(name),
-                    entry,
-                    console=self.console,
-                    device=self.device,
+                lambda: to_tensors(
+                    steps.observe_images(
+                        questions,
+                        self.classifier,
+                        self.pixels_of(name),
+                        to_device(self.templates.value.first(n_templates), self.device),
+                        entry,
+                        seed=f"{self.recipe.seed}/observe/{name}",
+                        engine=self.engine,
+                        console=self.console,
+                        device=self.device,
+                    )
                 ),
             )
-            self._observed[name] = observations.from_tensors(tensors)
+            self._observed[name] = observation_from_tensors(questions, tensors)
         return self._observed[name]
 
     @cached_property
@@ -243,22 +246,18 @@ class Build:
                 trials.append(trial)
                 progress.advance()
         best = best_trial(trials, grid.tolerance)
-        return Fitted(self.fit(best.config), best, tuple(trials))
+        references = self.labelled(~folds.is_test).references(best.config)
+        return Fitted(self.fit(best.config), references, best, tuple(trials))
 
     def fit(self, config: DetectorConfig) -> Detector:
         """A detector fitted on all but the test fold, and calibrated.
 
         Args:
-            config: one whose observations the recipe's grid covers.
+            config: one whose questions the recipe's grid covers.
         """
-        references = self.labelled(~self.folds.is_test)
-        return detector_from_features(
-            config,
-            self.templates.value.first(config.n_templates),
-            extract_features(config, references.observation),
-            references.is_adversarial,
-            extract_features(config, self.observed(CALIBRATION)),
-        )
+        templates = self.templates.value.first(config.n_templates)
+        references = self.labelled(~self.folds.is_test).references(config)
+        return fit_observed(config, templates, references, self.observed(CALIBRATION))
 
     @cached_property
     def folds(self) -> Folds:
@@ -268,27 +267,131 @@ class Build:
     def successes(self, attack: str, among: Tensor) -> Tensor:
         """(n,) bool: images of `attacked(attack)` that fool the classifier, of sources `among` (n_sources,) bool."""
         attacked = self.attacked(attack).value
-        return attacked.is_successful & among[attacked.source_rows]
+        return attacked.is_successful & among[: len(attacked)]
 
     def pairs(self, attack: str, among: Tensor) -> LabelledObservation:
         """Natural twins, then adversarial images, of the attack's successes on sources `among` (n_sources,) bool."""
-        kept = self.successes(attack, among)
-        natural = observations.pick(self.observed(SOURCES), self.attacked(attack).value.source_rows[kept])
-        adversarial = observations.pick(self.observed(attack), kept)
-        n_pairs = int(kept.sum())
-        return LabelledObservation(observations.join([natural, adversarial]), torch.arange(2 * n_pairs) >= n_pairs)
+        rows = self.successes(attack, among).nonzero()[:, 0]
+        both = join([pick(self.observed(SOURCES), rows), pick(self.observed(attack), rows)])
+        return LabelledObservation(both, torch.arange(2 * len(rows)) >= len(rows), rows.repeat(2))
 
     def labelled(self, among: Tensor) -> LabelledObservation:
         """Every source `among` (n_sources,) bool, every successful attack on one, and the extra images, each once."""
-        natural = [observations.pick(self.observed(SOURCES), among)]
-        if len(self.roles.value.extra):
-            natural.append(self.observed(EXTRA))
-        adversarial = [
-            observations.pick(self.observed(name), self.successes(name, among)) for name in self.recipe.attacks
-        ]
-        n_natural = sum(len(part.curves.predicted) for part in natural)
-        joined = observations.join([*natural, *adversarial])
-        return LabelledObservation(joined, torch.arange(len(joined.curves.predicted)) >= n_natural)
+        rows = among.nonzero()[:, 0]
+        observations, sources = [pick(self.observed(SOURCES), rows)], [rows]
+        if n_extra := len(self.roles.value.extra):
+            observations.append(self.observed(EXTRA))
+            sources.append(torch.arange(len(among), len(among) + n_extra))  # sources of nothing else
+        n_natural = sum(map(len, observations))
+        for name in self.recipe.attacks:
+            successes = self.successes(name, among).nonzero()[:, 0]
+            observations.append(pick(self.observed(name), successes))
+            sources.append(successes)
+        source = torch.cat(sources)
+        return LabelledObservation(join(observations), torch.arange(len(source)) >= n_natural, source)
+
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """What the detector is measured on: the test fold."""
+        is_test = self.folds.is_test
+        labels = self.dataset.test.labels[self.roles.value.calibration]
+        is_right = self.observed(CALIBRATION).at_image.predicted == labels
+        attacks = {}
+        for name, plan in self.recipe.attacks.items():
+            attacked = self.attacked(name).value
+            distances = attacked.distances[attacked.is_successful]
+            attacks[name] = HeldOutAttack(plan.attack.norm, len(attacked), distances, self.pairs(name, is_test))
+        return HeldOut(pick(self.observed(SOURCES), is_test), attacks, float(is_right.double().mean()))
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The detector measured on the test fold, on pairs of successful attacks and their natural twins."""
+        fitted, held_out = self.fitted, self.held_out
+        with self.console.progress("evaluating", total=len(held_out.attacks)) as progress:
+            return evaluate(fitted, held_out, self.recipe.evaluation, on_attack=progress.advance)
+
+    def write_bundle(self, path: Path) -> str:
+        """Write the bundle, and return its digest.
+
+        Args:
+            path: the bundle's directory.
+
+        Raises:
+            BundleError: see `write_bundle` of the bundles.
+        """
+        return write_bundle(
+            path,
+            name=self.recipe.name,
+            detector=self.fitted.detector,
+            classifier=self.classifier,
+            class_names=self.dataset.class_names,
+            input_spec=self.recipe.input_spec,
+            seeds=self.seeds,
+            measured=self.evaluation.to_dict(),
+        )
+
+    def write_report(self, path: Path, *, digest: str | None = None) -> None:
+        """Write the HTML report; equal builds give equal files.
+
+        Args:
+            path: the file.
+            digest: of the bundle that was written, if there is one.
+
+        Raises:
+            ReportError: if the disk refuses.
+        """
+        evaluation, data, spec = self.evaluation, self.dataset, self.recipe.classifier.spec
+        with self.console.step("writing the report"):
+            facts = Facts(
+                name=self.recipe.name,
+                dataset=data.name,
+                n_train=len(data.train),
+                n_test=len(data.test),
+                class_names=data.class_names,
+                architecture=str(spec.architecture),
+                input_shape=spec.input_shape,
+                tolerance=self.recipe.detector.tolerance,
+                attacks={name: plan.attack for name, plan in self.recipe.attacks.items()},
+                seeds=self.seeds,
+                digest=digest,
+            )
+            cases = cases_of(self.fitted.detector, self.classifier, self.examples(), self.device)
+            write_report(path, facts, self.recipe.evaluation, evaluation, self.fitted, self.held_out, cases)
+
+    def examples(self) -> list[Example]:
+        """An image of the test fold for each attack, with its adversarial twin.
+
+        The k-th attack shows its k-th success: different images, and no picking by how well the detector does.
+        """
+        examples = []
+        for number, (name, plan) in enumerate(self.recipe.attacks.items()):
+            successes = self.successes(name, self.folds.is_test).nonzero()[:, 0]
+            row, attacked = successes[number % len(successes)], self.attacked(name).value
+            source = self.roles.value.sources[row]
+            examples.append(
+                Example(
+                    attack=name,
+                    norm=plan.attack.norm,
+                    distance=float(attacked.distances[row]),
+                    label=int(self.dataset.test.labels[source]),
+                    natural=to_pixels(self.dataset.test.images[source]),
+                    adversarial=attacked.images[row],
+                )
+            )
+        return examples
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Every seed that went in, by what it was for."""
+        questions: dict[str, Any] = self.fitted.detector.config.questions  # type: ignore[assignment]
+        return {
+            "recipe": self.recipe.seed,
+            "data": self.recipe.data.seed,
+            "folds": self.recipe.split.seed,
+            "training": self.recipe.training.seed,
+            "noise": next((question.seed for question in questions.values() if hasattr(question, "seed")), 0),
+            "bootstrap": BOOTSTRAP_SEED,
+        }
 
     def pixels_of(self, name: str) -> Tensor:
         """Pixels (n, c, h, w) of a set of images, by the names of `observed`."""

@@ -1,27 +1,44 @@
-"""The work of the pipeline's steps: each takes what it needs and returns the tensors that are kept of it.
+"""The work of the pipeline's steps: each takes what it needs and returns a record of tensors that is kept."""
 
-Steps that run for long keep every part as soon as it is done, so that an interrupted run goes on with the next part.
-"""
-
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from modeguard.detector import ClassTemplates, DetectorConfig, batched_logits, observe, to_pixels
-from modeguard.offline.attacks import run_attack
+from modeguard.detector import Classifier, ClassTemplates, Leaf, Sliced, join, to_pixels, to_tensors
+from modeguard.detector.questions import AnyQuestion, Observation, observation_from_tensors, observe
+from modeguard.offline.attacks import Attack, Misclassified, run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.data.records import ImageDataset, LabelledImages
-from modeguard.offline.data.roles import SplitConfig, deal_roles
-from modeguard.offline.pipeline import observations
+from modeguard.offline.data import ImageDataset, ImageRoles, LabelledImages, SplitConfig, deal_roles
 from modeguard.offline.pipeline.artifacts import ArtifactEntry
-from modeguard.offline.recipe.sections import AttackPlan, TemplateConfig
-from modeguard.offline.seeds import seed_of
-from modeguard.offline.training.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
+from modeguard.offline.pipeline.parts import Engine, Part, all_parts, parts_of
+from modeguard.offline.recipe import AttackPlan, TemplateConfig
+from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
 from modeguard.templates_store.templates import choose_templates
 
-IMAGES_PER_SHARD = 256
+IMAGES_PER_PART = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attacked:
+    """One attack on some of the sources.
+
+    Attributes:
+        images: (n, c, h, w) float32 pixels, of the first n sources.
+        is_successful: (n,) bool, the classifier is wrong about the attacked image.
+        distances: (n,) sizes of the perturbations in the attack's norm.
+    """
+
+    images: Annotated[Tensor, Leaf("n c h w", torch.float32)]
+    is_successful: Annotated[Tensor, Leaf("n", torch.bool)]
+    distances: Annotated[Tensor, Leaf("n", torch.float32)]
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 def train_weights(
@@ -74,13 +91,13 @@ def pick_templates(
     seed: int,
     console: Console,
     device: torch.device,
-) -> dict[str, Tensor]:
+) -> ClassTemplates:
     """Choose templates from `n_pool` training images, all of them if it is 0."""
     train = dataset.train
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
     pool = order[: n_pool or len(order)].sort().values
     with console.progress("choosing templates", total=len(pool)) as progress:
-        templates = choose_templates(
+        return choose_templates(
             classifier,
             train.images[pool],
             train.labels[pool],
@@ -91,12 +108,6 @@ def pick_templates(
             device=device,
             on_rows=progress.advance,
         )
-    return {
-        "classes": templates.classes,
-        "images": templates.images,
-        "losses": templates.losses,
-        "margins": templates.margins,
-    }
 
 
 def deal_test_images(
@@ -107,78 +118,109 @@ def deal_test_images(
     seed: int,
     console: Console,
     device: torch.device,
-) -> dict[str, Tensor]:
+) -> ImageRoles:
     """Classify the test images and deal them out."""
-    is_correct = []
+    is_correct, sliced = [], Sliced(classifier)
     with console.progress("classifying test images", total=len(test.labels)) as progress:
-        for images, labels in zip(
-            test.images.split(IMAGES_PER_SHARD), test.labels.split(IMAGES_PER_SHARD), strict=True
-        ):
+        for images, labels in zip(test.images.split(IMAGES_PER_PART), test.labels.split(IMAGES_PER_PART), strict=True):
             with torch.inference_mode():
-                logits = batched_logits(classifier, to_pixels(images).to(device))
+                logits = sliced(to_pixels(images).to(device))
             is_correct.append(logits.argmax(dim=1).cpu() == labels)
             progress.advance(len(labels))
-    return deal_roles(config, torch.cat(is_correct), seed=seed).to_tensors()
+    return deal_roles(config, torch.cat(is_correct), seed=seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttackWork:
+    """Attacks a part of some images.
+
+    Attributes:
+        attack: with its parameters.
+        classifier: on `device`; it is right about all the images.
+        images: (n, c, h, w) uint8.
+        labels: (n,) int64.
+        device: where it is done.
+    """
+
+    attack: Attack
+    classifier: Classifier
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+
+    def __call__(self, part: Part) -> dict[str, Tensor]:
+        """See `Work`."""
+        result = run_attack(
+            self.attack,
+            Misclassified(self.classifier, self.labels[part.rows].to(self.device)),
+            to_pixels(self.images[part.rows]).to(self.device),
+            batch_size=part.n_images,
+            generator=torch.Generator(self.device).manual_seed(part.seed),
+            is_met=torch.zeros(part.n_images, dtype=torch.bool, device=self.device),
+        )
+        return to_tensors(Attacked(result.images, result.is_successful, result.distances))
 
 
 def attack_images(
-    classifier: NetworkClassifier,
     plan: AttackPlan,
+    classifier: NetworkClassifier,
     images: Tensor,
     labels: Tensor,
     entry: ArtifactEntry,
     *,
     seed: str,
+    engine: Engine,
     console: Console,
     device: torch.device,
-) -> dict[str, Tensor]:
-    """Attack images (n, c, h, w) uint8, a batch a part; each part has a seed of its own."""
-    parts = torch.arange(len(images)).split(plan.batch_size)
-    shards = entry.shards(len(parts))
-    missing = shards.missing()
+) -> Attacked:
+    """Attack images (n, c, h, w) uint8 that the classifier is right about, a batch of the plan a part."""
+    work = AttackWork(plan.attack, classifier, images, labels, device)
+    parts = parts_of(len(images), plan.batch_size, seed)
     with console.progress(f"{entry.step}: attacking", total=len(images)) as progress:
-        for number, rows in enumerate(parts):
-            if number in missing:
-                result = run_attack(
-                    plan.attack,
-                    classifier,
-                    to_pixels(images[rows]).to(device),
-                    labels[rows].to(device),
-                    rows_per_call=plan.batch_size,
-                    generator=torch.Generator(device).manual_seed(seed_of(f"{seed}/{number}")),
-                )
-                kept = {
-                    "images": result.images,
-                    "is_successful": result.is_successful,
-                    "distances": result.distances,
-                }
-                shards.write_shard(number, kept)
-            progress.advance(len(rows))
-    tensors = [shards.read_shard(number).tensors for number in range(len(parts))]
-    return {name: torch.cat([part[name] for part in tensors]) for name in tensors[0]}
+        kept = all_parts(work, parts, entry, engine=engine, on_images=progress.advance)
+    return join([Attacked(**tensors) for tensors in kept])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObserveWork:
+    """Asks the classifier about a part of some images.
+
+    Attributes:
+        questions: by name.
+        classifier: on `device`.
+        pixels: (n, c, h, w).
+        templates: on `device`.
+        device: where it is done.
+    """
+
+    questions: Mapping[str, AnyQuestion]
+    classifier: Classifier
+    pixels: Tensor
+    templates: ClassTemplates
+    device: torch.device
+
+    def __call__(self, part: Part) -> dict[str, Tensor]:
+        """See `Work`."""
+        with torch.inference_mode():
+            images = self.pixels[part.rows].to(self.device)
+            return to_tensors(observe(self.questions, self.classifier, images, self.templates))
 
 
 def observe_images(
+    questions: Mapping[str, AnyQuestion],
     classifier: NetworkClassifier,
-    config: DetectorConfig,
-    templates: ClassTemplates,
     pixels: Tensor,
+    templates: ClassTemplates,
     entry: ArtifactEntry,
     *,
+    seed: str,
+    engine: Engine,
     console: Console,
     device: torch.device,
-) -> dict[str, Tensor]:
+) -> Observation:
     """Observe images of pixels (n, c, h, w), part by part."""
-    parts = pixels.split(IMAGES_PER_SHARD)
-    shards = entry.shards(len(parts))
-    missing = shards.missing()
-    far_ends = templates.to(device)
+    work = ObserveWork(questions, classifier, pixels, templates, device)
+    parts = parts_of(len(pixels), IMAGES_PER_PART, seed)
     with console.progress(f"{entry.step}: loss curves", total=len(pixels)) as progress:
-        for number, images in enumerate(parts):
-            if number in missing:
-                with torch.inference_mode():
-                    observation = observe(config, classifier, images.to(device), far_ends)
-                shards.write_shard(number, observations.to_tensors(observation))
-            progress.advance(len(images))
-    kept = [observations.from_tensors(shards.read_shard(number).tensors) for number in range(len(parts))]
-    return observations.to_tensors(observations.join(kept))
+        kept = all_parts(work, parts, entry, engine=engine, on_images=progress.advance)
+    return join([observation_from_tensors(questions, tensors) for tensors in kept])

@@ -1,11 +1,11 @@
 """The sections of a recipe that no other part of the program has a record for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modeguard.offline.attacks import Attack
-from modeguard.offline.recipe.loader import FLAT, RecipeError, nearest
+from modeguard.offline.recipe.errors import RecipeError, choices
 from modeguard.templates_store.classifiers.architectures import ARCHITECTURES
 from modeguard.templates_store.classifiers.spec import EXPORT, ClassifierSpec
 from modeguard.templates_store.templates import MissingClasses
@@ -16,7 +16,6 @@ __all__ = [
     "SOURCES",
     "AttackPlan",
     "ClassifierSection",
-    "EvaluationConfig",
     "InputSection",
     "TemplateConfig",
 ]
@@ -36,7 +35,7 @@ class ClassifierSection:
         dtype: type that the network computes in; "auto" asks the hardware.
     """
 
-    spec: ClassifierSpec = field(metadata=FLAT)
+    spec: ClassifierSpec
     weights: Path | None = None
     weights_root: Path | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -45,10 +44,7 @@ class ClassifierSection:
         architecture = self.spec.architecture
         if architecture != EXPORT and ":" not in architecture and architecture not in ARCHITECTURES:
             known = [*ARCHITECTURES, "torchvision:NAME", "timm:NAME", "package.module:factory", EXPORT]
-            raise RecipeError(
-                f"architecture: {architecture!r} is unknown{nearest(architecture, known)}; "
-                f"allowed are {', '.join(known)}"
-            )
+            raise RecipeError(f"architecture: {architecture!r} is unknown{choices(architecture, known)}")
 
     def find_weights(self) -> Path | None:
         """The file of ready weights; None if the classifier is to be trained.
@@ -117,22 +113,3 @@ class AttackPlan:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.n_sources is not None and self.n_sources < 1):
             raise RecipeError(f"batch_size and n_sources are at least 1, got {self.batch_size} and {self.n_sources}")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """How sure the figures are said to be.
-
-    Attributes:
-        n_bootstrap: resamples of the test images.
-        confidence: of the intervals, within (0, 1).
-    """
-
-    n_bootstrap: int = 1000
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.n_bootstrap < 1 or not 0 < self.confidence < 1:
-            raise RecipeError(
-                f"n_bootstrap is at least 1 and confidence within (0, 1), got {self.n_bootstrap} and {self.confidence}"
-            )

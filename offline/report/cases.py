@@ -1,6 +1,6 @@
-"""What a report shows, taken from a build: examples of each attack, scores, curves, and where the threshold is."""
+"""What a report shows of single images and of many: examples judged again, and the spread of curves."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,20 +8,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeguard.detector import Detector, detect, loss_curves
-from modeguard.offline.evaluation.metrics import PairedScores
-from modeguard.offline.evaluation.results import paired_scores
-from modeguard.offline.pipeline import observations
-from modeguard.offline.pipeline.build import SOURCES, Build
+from modeguard.detector import Classifier, Detector, Verdict, detect, join, judge, pick, to_device
+from modeguard.detector.paths import evenly_spaced
+from modeguard.detector.questions import Curves, LossCurves, observe
+from modeguard.offline.evaluation import HeldOut
 from modeguard.offline.report.pictures import Spread
-from modeguard.offline.tuning.grid import alphas_of
-from modeguard.offline.tuning.trials import LabelledObservation
-
-__all__ = ["Case", "Judged", "cases_of", "pooled_pairs", "scores_of", "spread_of", "threshold_of"]
+from modeguard.offline.tuning import LabelledObservation
 
 Array = NDArray[np.float64]
 
 _N_DRAWN_POINTS = 33
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A test image and its adversarial twin, before they are judged.
+
+    Attributes:
+        attack: name in the recipe.
+        norm: of the attack.
+        distance: size of the perturbation in that norm.
+        label: the true class.
+        natural, adversarial: (c, h, w) pixels in [0, 1].
+    """
+
+    attack: str
+    norm: str
+    distance: float
+    label: int
+    natural: Tensor
+    adversarial: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,20 +46,15 @@ class Judged:
 
     Attributes:
         pixels: (c, h, w) in [0, 1].
-        predicted: class index.
-        score, p_value: NaN where abstained.
-        is_adversarial: the verdict; None where abstained.
+        verdict: in plain values.
         template: (c, h, w), the best one of the predicted class; None where it has none.
         alphas: (n_points,) of the path, more than the detector looks at.
-        losses: (n_templates, n_points) along the paths; NaN where abstained.
+        losses: (n_templates, n_points) along the paths; NaN where there is no template.
         is_seen: (n_points,) bool, the points that the detector looks at.
     """
 
     pixels: Tensor
-    predicted: int
-    score: float
-    p_value: float
-    is_adversarial: bool | None
+    verdict: Verdict
     template: Tensor | None
     alphas: Array
     losses: Array
@@ -52,119 +63,79 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A test image and its adversarial twin.
+    """An example and what the detector says of its two images."""
 
-    Attributes:
-        attack: name in the recipe.
-        norm: of the attack.
-        distance: size of the perturbation in that norm.
-        label: the true class.
-        natural, adversarial: the two images.
-    """
-
-    attack: str
-    norm: str
-    distance: float
-    label: int
+    example: Example
     natural: Judged
     adversarial: Judged
 
 
-def cases_of(build: Build) -> list[Case]:
-    """An example of each attack from the test fold.
+def cases_of(
+    detector: Detector, classifier: Classifier, examples: Sequence[Example], device: torch.device
+) -> list[Case]:
+    """Judge examples.
 
-    The k-th attack shows its k-th success: different images, and no picking by how well the detector does.
+    Args:
+        detector: on any device.
+        classifier: on `device`.
+        examples: with images on the CPU.
+        device: where it is done.
     """
-    roles = build.roles.value
-    chosen: list[tuple[str, int]] = []
-    for number, name in enumerate(build.recipe.attacks):
-        rows = build.successes(name, build.folds.is_test).nonzero()[:, 0]
-        chosen.append((name, int(rows[number % len(rows)])))
-    source_rows = [int(build.attacked(name).value.source_rows[row]) for name, row in chosen]
-    natural = _judge(build, build.pixels_of(SOURCES)[source_rows])
-    adversarial = _judge(build, torch.stack([build.attacked(name).value.images[row] for name, row in chosen]))
-    labels = build.dataset.test.labels[roles.sources[source_rows]]
-    return [
-        Case(
-            attack=name,
-            norm=build.recipe.attacks[name].attack.norm,
-            distance=float(build.attacked(name).value.distances[row]),
-            label=int(labels[number]),
-            natural=natural[number],
-            adversarial=adversarial[number],
-        )
-        for number, (name, row) in enumerate(chosen)
-    ]
+    on_device = to_device(detector, device)
+    natural = _judge(on_device, classifier, torch.stack([example.natural for example in examples]))
+    adversarial = _judge(on_device, classifier, torch.stack([example.adversarial for example in examples]))
+    return [Case(*case) for case in zip(examples, natural, adversarial, strict=True)]
 
 
-def scores_of(build: Build) -> dict[str, PairedScores]:
-    """Scores of the test pairs by attack."""
-    detector, is_test = build.fitted.detector, build.folds.is_test
-    return {name: paired_scores(detector, build.pairs(name, is_test)) for name in build.recipe.attacks}
-
-
-def pooled_pairs(build: Build) -> LabelledObservation:
+def pooled_pairs(held_out: HeldOut) -> LabelledObservation:
     """Every natural source of the test fold once, and every successful attack on them."""
-    natural = observations.pick(build.observed(SOURCES), build.folds.is_test)
-    adversarial = []
-    for name in build.recipe.attacks:
-        pairs = build.pairs(name, build.folds.is_test)
-        adversarial.append(observations.pick(pairs.observation, pairs.is_adversarial))
-    joined = observations.join([natural, *adversarial])
-    n_natural = len(natural.curves.predicted)
-    return LabelledObservation(joined, torch.arange(len(joined.curves.predicted)) >= n_natural)
+    pairs = [attack.pairs for attack in held_out.attacks.values()]
+    adversarial = [pick(each.observation, each.is_adversarial) for each in pairs]
+    joined, n_natural = join([held_out.natural, *adversarial]), len(held_out.natural)
+    sources = torch.cat([torch.arange(n_natural), *(each.source[each.is_adversarial] for each in pairs)])
+    return LabelledObservation(joined, torch.arange(len(joined)) >= n_natural, sources)
 
 
-def spread_of(detector: Detector, pairs: LabelledObservation, quantity: str) -> Spread:
-    """Curves of both kinds, the mean over the templates; images without verdict are left out.
+def spread_of(detector: Detector, pairs: LabelledObservation, quantity: str) -> Spread | None:
+    """Curves of both kinds, the mean over the templates; images without template are left out.
 
     Args:
         detector: its points and templates are used.
         pairs: images of both kinds.
         quantity: "losses" or "margins".
+
+    Returns:
+        None where the detector asks for no curves.
     """
-    curves = pairs.observation.curves.select(detector.config.alphas, detector.config.n_templates)
-    means = getattr(curves, quantity).mean(dim=1)
+    found = judge(detector, pairs.observation)
+    if found.curves is None:
+        return None
+    means = getattr(found.curves, quantity).mean(dim=1)
     return Spread(
-        alphas=curves.alphas.double().numpy(),
-        natural=means[curves.is_covered & ~pairs.is_adversarial].double().numpy(),
-        adversarial=means[curves.is_covered & pairs.is_adversarial].double().numpy(),
+        alphas=np.array(found.alphas),
+        natural=means[found.has_template & ~pairs.is_adversarial].double().numpy(),
+        adversarial=means[found.has_template & pairs.is_adversarial].double().numpy(),
     )
 
 
-def threshold_of(detector: Detector) -> float:
-    """The score above which an image is flagged: where the p-value reaches the target FPR.
-
-    With m calibration scores that is the ceil((m + 1)(1 - target_fpr))-th in ascending order (Angelopoulos and Bates,
-    arXiv:2107.07511, section 1).
-    """
-    m = len(detector.calibration_scores)
-    rank = math.ceil((m + 1) * (1 - detector.config.target_fpr) - 1e-9)
-    return float(detector.calibration_scores[min(rank, m) - 1])
-
-
-def _judge(build: Build, images: Tensor) -> list[Judged]:
-    detector, classifier = build.fitted.detector.to(build.device), build.classifier
-    config = detector.config
-    alphas = sorted({*alphas_of(_N_DRAWN_POINTS), *config.alphas})
-    pixels = images.to(build.device)
+def _judge(detector: Detector, classifier: Classifier, images: Tensor) -> list[Judged]:
+    pixels = images.to(detector.calibration_scores.device)
     with torch.inference_mode():
         found = detect(detector, classifier, pixels)
-        curves = loss_curves(classifier, pixels, detector.templates, alphas)
+        alphas = sorted({*evenly_spaced(_N_DRAWN_POINTS), *found.alphas})
+        drawn = observe({"curves": Curves(tuple(alphas))}, classifier, pixels, detector.templates)
+    curves: LossCurves = drawn.answers["curves"]
     losses: Array = curves.losses.double().cpu().numpy()
     template_rows = detector.templates.rows_of(found.predicted).tolist()
-    is_seen = np.array([alpha in set(config.alphas) for alpha in alphas])
+    is_seen = np.array([alpha in set(found.alphas) for alpha in alphas])
     return [
         Judged(
             pixels=images[row],
-            predicted=int(found.predicted[row]),
-            score=float(found.score[row]),
-            p_value=float(found.p_value[row]),
-            is_adversarial=None if found.is_abstained[row] else bool(found.is_adversarial[row]),
+            verdict=verdict,
             template=None if template_rows[row] < 0 else detector.templates.images[template_rows[row], 0].cpu(),
             alphas=np.array(alphas),
             losses=losses[row],
             is_seen=is_seen,
         )
-        for row in range(len(images))
+        for row, verdict in enumerate(found.verdicts())
     ]

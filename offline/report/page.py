@@ -5,7 +5,7 @@ The file asks for nothing outside itself. Names of classes and recipes are a use
 
 import inspect
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
@@ -16,20 +16,19 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from modeguard.detector import ModeguardError
-from modeguard.offline.evaluation.metrics import Interval, PairedScores
-from modeguard.offline.evaluation.results import Evaluation, flagged_share, paired_scores
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import AttackPlan
-from modeguard.offline.report.cases import (
-    Case,
-    Judged,
-    cases_of,
-    pooled_pairs,
-    scores_of,
-    spread_of,
-    threshold_of,
+from modeguard.detector import Detector, ModeguardError, threshold
+from modeguard.detector.questions import Curves
+from modeguard.offline.attacks import Attack
+from modeguard.offline.evaluation import (
+    Evaluation,
+    EvaluationConfig,
+    HeldOut,
+    Interval,
+    PairedScores,
+    flagged_shares,
+    paired_scores,
 )
+from modeguard.offline.report.cases import Case, Judged, pooled_pairs, spread_of
 from modeguard.offline.report.pictures import (
     ADVERSARIAL,
     NATURAL,
@@ -41,10 +40,8 @@ from modeguard.offline.report.pictures import (
     scores_picture,
     spread_picture,
 )
-from modeguard.offline.tuning.trials import Trial
+from modeguard.offline.tuning import Fitted, Trial
 from modeguard.templates_store.files.atomic import write_file_atomically
-
-__all__ = ["ReportError", "write_report"]
 
 _N_TRIALS_SHOWN = 5
 _SMALL_IMAGE = 96
@@ -54,6 +51,36 @@ _QUANTITIES = {"losses": "loss", "margins": "margin"}
 
 class ReportError(ModeguardError):
     """A report that cannot be written; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a report says of how a detector was made.
+
+    Attributes:
+        name: of the recipe.
+        dataset: its name.
+        n_train, n_test: images of it.
+        class_names: in the order of the classes.
+        architecture: of the classifier.
+        input_shape: (c, h, w) of its images.
+        tolerance: mean AUROC that was given up for a cheaper detector.
+        attacks: by the name in the recipe.
+        seeds: by what they were for.
+        digest: of the bundle, if there is one.
+    """
+
+    name: str
+    dataset: str
+    n_train: int
+    n_test: int
+    class_names: tuple[str, ...]
+    architecture: str
+    input_shape: tuple[int, int, int]
+    tolerance: float
+    attacks: Mapping[str, Attack]
+    seeds: Mapping[str, int]
+    digest: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,58 +102,79 @@ class _Example:
     curves: Markup
 
 
-def write_report(build: Build, evaluation: Evaluation, path: Path, *, digest: str | None = None) -> None:
-    """Write the report, whole or not at all; equal builds give equal files.
+@dataclass(frozen=True, slots=True)
+class _TrialRow:
+    """A trial as the page shows it."""
+
+    trial: Trial
+    n_points: int
+    scorer: str
+
+
+def write_report(
+    path: Path,
+    facts: Facts,
+    config: EvaluationConfig,
+    evaluation: Evaluation,
+    fitted: Fitted,
+    held_out: HeldOut,
+    cases: Sequence[Case],
+) -> None:
+    """Write the report, whole or not at all; equal values give equal files.
 
     Args:
-        build: what was built.
-        evaluation: how it was measured.
         path: the HTML file; missing directories are made, an existing file is replaced.
-        digest: of the bundle that was made of the build, if there is one.
+        facts: how the detector was made.
+        config: how sure the figures are.
+        evaluation: the figures.
+        fitted: the detector, and what else was tried.
+        held_out: what it was measured on.
+        cases: examples.
 
     Raises:
         ReportError: if the disk refuses (full, read-only); an existing report is then left as it was.
     """
-    with build.console.step("writing the report"):
-        content = _render(build, evaluation, digest).encode()
-        try:
-            write_file_atomically(path, content)
-        except OSError as error:
-            raise ReportError(
-                f"report {path} was not written: {error.strerror or error}; what was there before is untouched. Make "
-                "room, or choose another artefact directory"
-            ) from error
+    content = _render(facts, config, evaluation, fitted, held_out, cases).encode()
+    try:
+        write_file_atomically(path, content)
+    except OSError as error:
+        raise ReportError(
+            f"report {path} was not written: {error.strerror or error}; what was there before is untouched. Make "
+            "room, or choose another artefact directory"
+        ) from error
 
 
-def _render(build: Build, evaluation: Evaluation, digest: str | None) -> str:
-    detector = build.fitted.detector
-    pooled = paired_scores(detector, pooled_pairs(build))
+def _render(
+    facts: Facts,
+    config: EvaluationConfig,
+    evaluation: Evaluation,
+    fitted: Fitted,
+    held_out: HeldOut,
+    cases: Sequence[Case],
+) -> str:
+    detector = fitted.detector
+    pooled_observation = pooled_pairs(held_out)
+    pooled = paired_scores(detector, pooled_observation)
+    natural_flagged, adversarial_flagged = flagged_shares(detector, pooled_observation)
+    scores = {name: paired_scores(detector, attack.pairs) for name, attack in held_out.attacks.items()}
     return _template().render(
-        recipe=build.recipe,
-        dataset=build.dataset,
+        facts=facts,
+        intervals=config,
         evaluation=evaluation,
         worst=evaluation.worst,
         config=detector.config,
-        detector=detector,
-        digest=digest,
+        n_classes_with_template=len(detector.templates.classes),
         n_natural=len(pooled.natural),
         n_adversarial=len(pooled.adversarial),
-        natural_flagged=flagged_share(detector, pooled.natural),
-        adversarial_flagged=flagged_share(detector, pooled.adversarial),
-        attacks={name: _attack_words(plan) for name, plan in build.recipe.attacks.items()},
-        trials=_best_trials(build.fitted.trials, evaluation.chosen),
-        is_small=max(build.recipe.classifier.spec.input_shape[1:]) <= _SMALL_IMAGE,
-        examples=[_example(case, build.dataset.class_names) for case in cases_of(build)],
-        rocs=_roc_pictures(scores_of(build), detector.config.target_fpr),
-        histograms=_score_pictures(build, pooled),
-        spreads=_spread_pictures(build),
-        seeds={
-            "recipe": build.recipe.seed,
-            "folds": build.recipe.split.seed,
-            "data split": build.recipe.data.seed,
-            "training": build.recipe.training.seed,
-            "noise": detector.config.noise_seed,
-        },
+        natural_flagged=natural_flagged,
+        adversarial_flagged=adversarial_flagged,
+        attacks={name: _attack_words(name, attack) for name, attack in facts.attacks.items()},
+        trials=[_trial_row(trial) for trial in _best_trials(fitted.trials, evaluation.chosen)],
+        is_small=max(facts.input_shape[1:]) <= _SMALL_IMAGE,
+        examples=[_example(case, facts.class_names) for case in cases],
+        rocs=_roc_pictures(scores, detector.config.target_fpr),
+        histograms=_score_pictures(detector, {"all attacks": pooled} | scores),
+        spreads=_spread_pictures(detector, held_out),
         libraries={"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
     )
 
@@ -151,14 +199,24 @@ def _significant(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _attack_words(plan: AttackPlan) -> tuple[str, str]:
+def _attack_words(name: str, attack: Attack) -> tuple[str, str]:
     """What an attack does, from its documentation, and its parameters."""
-    attack = plan.attack
-    summary = (inspect.getdoc(type(attack)) or plan.kind).splitlines()[0].replace("`", "")
+    summary = (inspect.getdoc(type(attack)) or name).splitlines()[0].replace("`", "")
     values = {field.name: getattr(attack, field.name) for field in fields(attack)}  # type: ignore[arg-type]
-    return summary, ", ".join(
+    return summary, _listed(values)
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
+
+
+def _trial_row(trial: Trial) -> _TrialRow:
+    curves, scorer = trial.config.questions.get("curves"), trial.config.scorer
+    options = {field.name: getattr(scorer, field.name) for field in fields(scorer)}  # type: ignore[arg-type]
+    n_points = len(curves.alphas) if isinstance(curves, Curves) else 0
+    return _TrialRow(trial, n_points, f"{scorer.kind}: {_listed(options)}")
 
 
 def _best_trials(trials: tuple[Trial, ...], chosen: Trial) -> list[Trial]:
@@ -178,40 +236,41 @@ def _roc_pictures(scores: Mapping[str, PairedScores], target_fpr: float) -> list
     ]
 
 
-def _score_pictures(build: Build, pooled: PairedScores) -> list[Markup]:
-    threshold = threshold_of(build.fitted.detector)
-    sets = {"all attacks": pooled} | scores_of(build)
+def _score_pictures(detector: Detector, sets: Mapping[str, PairedScores]) -> list[Markup]:
+    limit = threshold(detector.calibration_scores, detector.config.target_fpr)
     return [
-        scores_picture(pairs, threshold, title, f"Histogram of the scores of natural and adversarial images: {title}")
+        scores_picture(pairs, limit, title, f"Histogram of the scores of natural and adversarial images: {title}")
         for title, pairs in sets.items()
     ]
 
 
-def _spread_pictures(build: Build) -> list[Markup]:
-    detector = build.fitted.detector
+def _spread_pictures(detector: Detector, held_out: HeldOut) -> list[Markup]:
     shown = ["losses"] + (["margins"] if "margin_curve" in detector.config.features else [])
+    spreads = [
+        (name, quantity, spread_of(detector, attack.pairs, quantity))
+        for quantity in shown
+        for name, attack in held_out.attacks.items()
+    ]
     return [
         spread_picture(
-            spread_of(detector, build.pairs(name, build.folds.is_test), quantity),
+            spread,
             name,
             _QUANTITIES[quantity],
             f"Mean {_QUANTITIES[quantity]} curves of natural and adversarial images: {name}",
         )
-        for quantity in shown
-        for name in build.recipe.attacks
+        for name, quantity, spread in spreads
+        if spread is not None
     ]
 
 
 def _example(case: Case, class_names: tuple[str, ...]) -> _Example:
-    natural, adversarial = case.natural, case.adversarial
+    natural, adversarial, attack = case.natural, case.adversarial, case.example.attack
     difference, gain = difference_uri(natural.pixels, adversarial.pixels)
-    size = f"{case.norm} distance {case.distance:.3g}"
+    size = f"{case.example.norm} distance {case.example.distance:.3g}"
     images = (
         _judged_image(natural, "natural", class_names),
-        _judged_image(adversarial, f"adversarial ({case.attack})", class_names),
-        _Image(
-            difference, f"what {case.attack} changed, amplified {gain:.3g} times", f"difference × {gain:.3g}", (size,)
-        ),
+        _judged_image(adversarial, f"adversarial ({attack})", class_names),
+        _Image(difference, f"what {attack} changed, amplified {gain:.3g} times", f"difference × {gain:.3g}", (size,)),
         _template_image(natural, "natural", class_names),
         _template_image(adversarial, "adversarial", class_names),
     )
@@ -219,31 +278,26 @@ def _example(case: Case, class_names: tuple[str, ...]) -> _Example:
         Curve(title, colour, judged.alphas, judged.losses, judged.is_seen)
         for title, colour, judged in (("natural", NATURAL, natural), ("adversarial", ADVERSARIAL, adversarial))
     ]
+    taken_for = class_names[adversarial.verdict.predicted]
     return _Example(
-        title=f"{case.attack}: {class_names[case.label]} taken for {class_names[adversarial.predicted]}",
+        title=f"{attack}: {class_names[case.example.label]} taken for {taken_for}",
         images=tuple(image for image in images if image is not None),
-        curves=curves_picture(curves, f"Loss curves of the natural image and of its {case.attack} twin"),
+        curves=curves_picture(curves, f"Loss curves of the natural image and of its {attack} twin"),
     )
 
 
 def _judged_image(judged: Judged, kind: str, class_names: tuple[str, ...]) -> _Image:
-    name = class_names[judged.predicted]
-    verdicts = {True: "flagged as adversarial", False: "passed as natural", None: "no verdict"}
-    figures = (
-        (f"score {judged.score:.3f}", f"p-value {judged.p_value:.3f}") if judged.is_adversarial is not None else ()
-    )
-    return _Image(
-        png_uri(judged.pixels),
-        f"{kind} image, predicted {name}",
-        kind,
-        (f"predicted {name}", *figures, verdicts[judged.is_adversarial]),
-    )
+    verdict = judged.verdict
+    name = class_names[verdict.predicted]
+    figures = () if verdict.reason else (f"score {verdict.score:.3f}", f"p-value {verdict.p_value:.3f}")
+    lines = (f"predicted {name}", *figures, f"verdict: {verdict.word}")
+    return _Image(png_uri(judged.pixels), f"{kind} image, predicted {name}", kind, lines)
 
 
 def _template_image(judged: Judged, kind: str, class_names: tuple[str, ...]) -> _Image | None:
     if judged.template is None:
         return None
-    name = class_names[judged.predicted]
+    name = class_names[judged.verdict.predicted]
     return _Image(
         png_uri(judged.template), f"template of class {name}", f"template for the {kind} image", (f"class {name}",)
     )

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from modeguard.detector import to_bytes
-from modeguard.offline.evaluation.metrics import PairedScores
+from modeguard.offline.evaluation import PairedScores
 
 __all__ = [
     "Curve",
@@ -63,7 +63,7 @@ _STYLE: dict[Any, Any] = {
     "grid.alpha": 0.2,
     "axes.grid": True,
 } | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
-_BINS = np.linspace(0, 1, 21)
+_N_BINS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,18 +160,20 @@ def roc_picture(scores: Mapping[str, PairedScores], *, target_fpr: float, max_fp
 
 def scores_picture(pairs: PairedScores, threshold: float, title: str, alt: str) -> Markup:
     """Histograms of the scores of natural and adversarial images, with the threshold; right of it is flagged."""
+    bins = np.histogram_bin_edges([*pairs.natural, *pairs.adversarial, threshold], _N_BINS)
+    margin = 0.02 * (bins[-1] - bins[0])
     with _figure(3.2, 2.1) as figure:
         axes = figure.subplots()
         for name, colour, scores in (
             ("natural", NATURAL, pairs.natural),
             ("adversarial", ADVERSARIAL, pairs.adversarial),
         ):
-            share, _ = np.histogram(scores, _BINS)
-            axes.stairs(100 * share / len(scores), _BINS, fill=True, color=colour, alpha=0.3)
+            share, _ = np.histogram(scores, bins)
+            axes.stairs(100 * share / len(scores), bins, fill=True, color=colour, alpha=0.3)
             dash = "-" if name == "natural" else "--"
-            axes.stairs(100 * share / len(scores), _BINS, color=colour, linestyle=dash, linewidth=1.4, label=name)
+            axes.stairs(100 * share / len(scores), bins, color=colour, linestyle=dash, linewidth=1.4, label=name)
         axes.axvline(threshold, color=_INK, linewidth=1, linestyle=":", label="threshold")
-        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlim(bins[0] - margin, bins[-1] + margin)
         axes.set_title(title)
         axes.set_xlabel("score")
         axes.set_ylabel("% of images")

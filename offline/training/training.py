@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from modeguard.detector.pixels import to_pixels
-from modeguard.offline.data.records import LabelledImages
+from modeguard.detector import to_pixels
+from modeguard.offline.data import LabelledImages
 from modeguard.offline.seeds import seed_of
 from modeguard.offline.training.augmentation import augment
 from modeguard.offline.training.checkpoints import Checkpoint, TrainingError, read_checkpoint, write_checkpoint

@@ -1,15 +1,14 @@
-"""The grid that a detector is chosen from: every combination of some choices, and what each costs in rows."""
+"""The grid that a detector is chosen from: every combination of some choices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
 
-from modeguard.detector import DetectorConfig, ModeguardError
-from modeguard.detector.features import FEATURES, families_of
-from modeguard.detector.scorers.neighbors import Metric, Scaling, Weights
-
-__all__ = ["DetectorGrid", "TuningError", "alphas_of", "rows_per_image"]
+from modeguard.detector import FEATURES, DetectorConfig, ModeguardError, questions_of
+from modeguard.detector.paths import evenly_spaced
+from modeguard.detector.questions import AnyQuestion, Curves, Noise, Persistence
+from modeguard.detector.scorers import SCORERS, Metric, NeighborsOptions, ScalingName, ScorerOptions, Weights
 
 
 class TuningError(ModeguardError, ValueError):
@@ -24,20 +23,23 @@ class DetectorGrid:
         n_points: numbers of points on the path, image and template included, each at least 2.
         n_templates: numbers of templates a class.
         features: combinations of feature families.
-        n_neighbors, weights, metric, scaling: see `detector.fit_neighbours`.
+        scorers: names in `SCORERS`; the four choices below are of "neighbors", others have their defaults.
+        n_neighbors, weights, metric, scaling: see `NeighborsOptions`.
         tolerance: mean AUROC that may be given up for a cheaper detector, in [0, 1].
         target_fpr: rate of natural images that the detector may flag.
         n_logits: logits that "sorted_logits" keeps at the most.
-        noise_sigmas, n_noise_draws, persistence_gamma, persistence_steps: see `detector.DetectorConfig`.
+        noise_sigmas, n_noise_draws: see `Noise`; the draws are also those of persistence.
+        persistence_gamma, persistence_steps: see `Persistence`.
     """
 
     n_points: tuple[int, ...] = (8,)
     n_templates: tuple[int, ...] = (1,)
     features: tuple[tuple[str, ...], ...] = (("loss_curve", "sorted_logits"),)
+    scorers: tuple[str, ...] = (NeighborsOptions.kind,)
     n_neighbors: tuple[int, ...] = (5, 15, 25)
     weights: tuple[Weights, ...] = ("distance",)
     metric: tuple[Metric, ...] = ("euclidean",)
-    scaling: tuple[Scaling, ...] = ("standard",)
+    scaling: tuple[ScalingName, ...] = ("standard",)
     tolerance: float = 0.001
     target_fpr: float = 0.05
     n_logits: int = 100
@@ -47,7 +49,7 @@ class DetectorGrid:
     persistence_steps: int = 6
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "n_templates", "features", "n_neighbors", "weights", "metric", "scaling"):
+        for name in ("n_points", "n_templates", "features", "scorers", "n_neighbors", "weights", "metric", "scaling"):
             if len(getattr(self, name)) == 0:
                 raise TuningError(f"{name} is a list of at least one choice, got an empty one")
         if min(self.n_points) < 2 or min(*self.n_templates, *self.n_neighbors, self.n_logits, self.n_noise_draws) < 1:
@@ -60,89 +62,61 @@ class DetectorGrid:
         self._check_names()
         for _ in self.configs():  # each is checked as it is made
             pass
+        self.questions()
 
     def _check_names(self) -> None:
         families = {name for combination in self.features for name in combination}
         for place, named, known in (
             ("features", families, set(FEATURES)),
+            ("scorers", set(self.scorers), set(SCORERS)),
             ("weights", set(self.weights), set(get_args(Weights))),
             ("metric", set(self.metric), set(get_args(Metric))),
-            ("scaling", set(self.scaling), set(get_args(Scaling))),
+            ("scaling", set(self.scaling), set(get_args(ScalingName))),
         ):
             if unknown := sorted(named - known):
                 raise TuningError(f"{place} has unknown names {unknown}; the known ones are {sorted(known)}")
 
-    @property
-    def observed_options(self) -> dict[str, object]:
-        """All that observations depend on; the other choices only look at them differently."""
-        widest = self.widest()
-        needs = sorted({family.needs for family in families_of(widest)})
-        options: dict[str, object] = {"alphas": widest.alphas, "n_templates": widest.n_templates, "needs": needs}
-        if needs != ["curves"]:
-            options |= {
-                name: getattr(widest, name)
-                for name in (
-                    "noise_sigmas",
-                    "n_noise_draws",
-                    "noise_seed",
-                    "persistence_gamma",
-                    "persistence_steps",
-                )
-            }
-        return options
-
     def configs(self) -> Iterator[DetectorConfig]:
         """Every combination."""
-        names = ("features", "n_points", "n_templates", "scaling", "metric", "n_neighbors", "weights")
-        for features, n_points, n_templates, scaling, metric, k, weights in product(*(getattr(self, n) for n in names)):
-            yield replace(
-                self._base(),
-                alphas=alphas_of(n_points),
-                n_templates=n_templates,
-                features=features,
-                scaling=scaling,
-                metric=metric,
-                n_neighbors=k,
-                weights=weights,
-            )
+        for features, n_points, n_templates in product(self.features, self.n_points, self.n_templates):
+            config = self._config(features, n_points, n_templates)
+            for scorer in self._scorers():
+                yield replace(config, scorer=scorer)
 
     @property
     def n_configs(self) -> int:
         """How many combinations there are."""
         return sum(1 for _ in self.configs())
 
-    def widest(self) -> DetectorConfig:
-        """One configuration whose observation holds all that any combination needs."""
-        alphas = sorted({alpha for n_points in self.n_points for alpha in alphas_of(n_points)})
-        families = {name for combination in self.features for name in combination}
-        return replace(
-            self._base(), alphas=tuple(alphas), n_templates=max(self.n_templates), features=tuple(sorted(families))
-        )
+    def questions(self) -> dict[str, AnyQuestion]:
+        """Questions whose answers hold all that any combination needs."""
+        asked: dict[str, AnyQuestion] = {}
+        for features, n_points in product(self.features, self.n_points):
+            for name, question in questions_of(self._config(features, n_points, 1)).items():
+                asked[name] = asked[name].joined(question) if name in asked else question
+        return asked
 
-    def _base(self) -> DetectorConfig:
-        return DetectorConfig(
-            alphas=(0.0, 1.0),
-            target_fpr=self.target_fpr,
+    def _scorers(self) -> Iterator[ScorerOptions]:
+        for name in self.scorers:
+            if name == NeighborsOptions.kind:
+                choices = product(self.scaling, self.metric, self.n_neighbors, self.weights)
+                for scaling, metric, n_neighbors, weights in choices:
+                    yield NeighborsOptions(n_neighbors, weights, metric, scaling)
+            else:
+                yield SCORERS[name].options()
+
+    def _config(self, features: tuple[str, ...], n_points: int, n_templates: int) -> DetectorConfig:
+        config = DetectorConfig(
+            features=features,
+            questions={
+                "curves": Curves(evenly_spaced(n_points)),
+                "noise": Noise(self.noise_sigmas, self.n_noise_draws),
+                "persistence": Persistence(
+                    self.persistence_gamma, max_steps=self.persistence_steps, n_draws=self.n_noise_draws
+                ),
+            },
+            n_templates=n_templates,
             n_logits=self.n_logits,
-            noise_sigmas=self.noise_sigmas,
-            n_noise_draws=self.n_noise_draws,
-            persistence_gamma=self.persistence_gamma,
-            persistence_steps=self.persistence_steps,
+            target_fpr=self.target_fpr,
         )
-
-
-def alphas_of(n_points: int) -> tuple[float, ...]:
-    """Points evenly from image to template, both included, rounded so that nested grids share their points."""
-    return tuple(round(index / (n_points - 1), 9) for index in range(n_points))
-
-
-def rows_per_image(config: DetectorConfig) -> int:
-    """Rows that one image costs: itself, the points between the ends of each path, and the noisy copies.
-
-    For persistence the most that bracketing takes if its first bracket holds the answer.
-    """
-    needs = {family.needs for family in families_of(config)}
-    n_inner = sum(0 < alpha < 1 for alpha in config.alphas)
-    n_noisy = len(config.noise_sigmas) * config.n_noise_draws * ("noise" in needs)
-    n_bracketing = (1 + config.n_noise_draws * (2 + config.persistence_steps)) * ("persistence" in needs)
-    return 1 + config.n_templates * n_inner + n_noisy + n_bracketing
+        return replace(config, questions=questions_of(config))  # without what its families do not ask

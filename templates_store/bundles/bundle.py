@@ -19,15 +19,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from modeguard.detector import Detector, DetectorInputError, batched_logits, detect
-from modeguard.detector.calibration import smallest_calibration_set
-from modeguard.detector.questions.curves import cross_entropy_and_margin
-from modeguard.templates_store.bundles.detector_tensors import (
-    DETECTOR_FILE,
-    check_finite,
-    detector_of,
-    tensors_of_detector,
+from modeguard.detector import (
+    Detector,
+    DetectorConfig,
+    DetectorInputError,
+    ModeguardError,
+    Sliced,
+    cross_entropy_and_margin,
+    detect,
+    from_tensors,
+    smallest_calibration_set,
+    to_device,
+    to_tensors,
+    under,
 )
+from modeguard.detector.scorers import SCORERS
 from modeguard.templates_store.bundles.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -47,6 +53,7 @@ from modeguard.templates_store.files.atomic import write_directory_atomically
 from modeguard.templates_store.files.tensor_files import TensorFileError, tensors_of
 from modeguard.templates_store.images.decoding import InputSpec
 
+DETECTOR_FILE = "detector.safetensors"
 _LIBRARIES = ("torch", "torchvision", "scikit-learn", "numpy", "pillow")
 
 
@@ -110,9 +117,8 @@ def write_bundle(
     if len(class_names) != classifier.n_classes:
         raise BundleError(f"{classifier.n_classes} class names are needed, one a logit, got {len(class_names)}")
     _refuse_non_finite("measured", measured)
-    tensors = tensors_of_detector(detector)
-    for tensor_name, tensor in tensors.items():
-        check_finite(DETECTOR_FILE, tensor_name, tensor)
+    tensors = to_tensors(detector)
+    _check_finite(DETECTOR_FILE, tensors)
     try:
         with write_directory_atomically(path) as directory:
             classifier_file = _classifier_file(classifier.spec)
@@ -174,7 +180,7 @@ def read_bundle(
     manifest = Manifest.from_json(text)
     if len(manifest.class_names) != manifest.classifier.n_classes:
         raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
-    detector = detector_of(manifest.detector, _verified_tensors(path, manifest)).to(device)
+    detector = to_device(_detector_of(manifest.detector, _verified_tensors(path, manifest)), device)
     classifier_file = _classifier_file(manifest.classifier)
     classifier = classifier_of(
         manifest.classifier,
@@ -237,6 +243,22 @@ def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
     return tensors
 
 
+def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
+    try:
+        scorer = from_tensors(SCORERS[config.scorer.kind].scorer, under("scorer", tensors), options=config.scorer)
+        detector = from_tensors(Detector, tensors, config=config, scorer=scorer)
+    except ModeguardError as error:
+        raise BundleError(f"{DETECTOR_FILE}: {error}; build the bundle again") from None
+    _check_finite(DETECTOR_FILE, tensors)
+    return detector
+
+
+def _check_finite(file: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"{file}: tensor {name!r} has values that are not finite; build the bundle again")
+
+
 def _refuse_non_finite(place: str, value: object) -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -259,7 +281,7 @@ def _check_belongs(classifier: NetworkClassifier, detector: Detector, classifier
             f"detector was fitted for images {expected_shape} and class {int(templates.classes[-1])}"
         )
     labels = templates.classes.repeat_interleave(templates.n_templates)
-    _, margins = cross_entropy_and_margin(batched_logits(classifier, templates.images.flatten(0, 1)), labels)
+    _, margins = cross_entropy_and_margin(Sliced(classifier)(templates.images.flatten(0, 1)), labels)
     expected = templates.margins.flatten()
     # bfloat16 has 8 bits of mantissa: a few per cent of the logits' size after some twenty layers
     is_off = ~((margins - expected).abs() <= 0.08 * expected.abs().max())  # NaN is off too

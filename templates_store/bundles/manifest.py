@@ -1,16 +1,17 @@
 """The manifest of a bundle: what is in it, what it was made from, and the hash of every file."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 from torch import Tensor
 
 from modeguard.detector import DetectorConfig, ModeguardError
+from modeguard.templates_store.bundles.stored_config import config_of, plain_of
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, DtypeName
 from modeguard.templates_store.images.decoding import InputSpec
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 
 
@@ -63,7 +64,7 @@ class Manifest:
     classifier: ClassifierSpec
     compute_dtype: DtypeName
     input: InputSpec
-    detector: DetectorConfig
+    detector: Annotated[DetectorConfig, PlainValidator(config_of), PlainSerializer(plain_of)]
     files: dict[str, FileInfo]
     seeds: dict[str, int]
     libraries: dict[str, str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modeguard.detector.rows import Classifier, batched_logits
+from modeguard.detector import Classifier, Sliced
 from modeguard.templates_store.classifiers.spec import ClassifierError
 
 __all__ = ["check_classifier", "check_pixel_scale"]
@@ -176,7 +176,7 @@ def check_pixel_scale(classifier: Classifier, pixels: Tensor, labels: Tensor) ->
 
 def _accuracy(classifier: Classifier, pixels: Tensor, labels: Tensor) -> float:
     with torch.no_grad():
-        predicted = batched_logits(classifier, pixels).argmax(dim=1)
+        predicted = Sliced(classifier)(pixels).argmax(dim=1)
     return float((predicted == labels).double().mean())
 
 

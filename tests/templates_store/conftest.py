@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from modeguard.detector import Detector, DetectorConfig, FitSet, fit_detector, to_pixels
+from modeguard.detector import Detector, DetectorConfig, FitSet, fit, to_pixels
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 from modeguard.templates_store.classifiers.loading import NetworkClassifier
 from modeguard.templates_store.templates import choose_templates
 from tests.templates_store.bundles.toy_bundle import random_classifier, write
@@ -26,9 +28,9 @@ def image_bytes() -> Tensor:
 def made(network: NetworkClassifier, image_bytes: Tensor) -> Detector:
     labels = network(to_pixels(image_bytes)).argmax(dim=1)
     templates = choose_templates(network, image_bytes, labels, n_templates=1, max_loss=10.0, missing="abstain")
-    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=3)
+    config = DetectorConfig(questions={"curves": Curves((0.0, 0.5, 1.0))}, scorer=NeighborsOptions(n_neighbors=3))
     fit_set = FitSet(to_pixels(image_bytes[:100]), torch.arange(100) % 2 == 0)
-    return fit_detector(config, network, templates, fit_set, to_pixels(image_bytes[100:]))
+    return fit(config, network, templates, fit_set, to_pixels(image_bytes[100:]))
 
 
 @pytest.fixture

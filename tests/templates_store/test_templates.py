@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modeguard.detector import loss_curves, to_pixels
+from modeguard.detector import to_pixels
+from modeguard.detector.questions import Curves, observe
 from modeguard.templates_store.templates import TemplateError, choose_templates
 from tests.conftest import ToyClassifier
 
@@ -28,7 +29,7 @@ def test_stored_ends_are_what_the_classifier_says_of_the_templates(
 ) -> None:
     labels = classifier(to_pixels(image_bytes)).argmax(dim=1)
     chosen = choose_templates(classifier, image_bytes, labels, n_templates=2, max_loss=10.0)
-    at_templates = loss_curves(classifier, chosen.images[:, 0], chosen, (0.0, 1.0))
+    at_templates = observe({"curves": Curves((0.0, 1.0))}, classifier, chosen.images[:, 0], chosen).answers["curves"]
     torch.testing.assert_close(at_templates.losses[:, 0, 0], chosen.losses[:, 0])
     torch.testing.assert_close(at_templates.margins[:, 0, 0], chosen.margins[:, 0])
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from modeguard.detector import Detector, DetectorConfig, detect, to_pixels
+from modeguard.detector import Detector, detect, to_pixels
 from modeguard.templates_store.bundles import bundle as bundle_module
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest
@@ -35,12 +35,12 @@ def test_a_bundle_judges_as_what_it_was_made_from(
     assert torch.equal(found.is_abstained, expected.is_abstained)
 
 
-def test_a_manifest_says_what_went_in(path: Path) -> None:
+def test_a_manifest_says_what_went_in(path: Path, made: Detector) -> None:
     manifest = read_bundle(path).manifest
     assert (manifest.name, manifest.class_names, manifest.seeds) == ("toy", NAMES, {"recipe": 0})
     assert manifest.classifier == SPEC
     assert manifest.input == InputSpec(shape=(1, 8, 8))
-    assert manifest.detector == DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=3)
+    assert manifest.detector == made.config
     assert manifest.libraries["torch"] == torch.__version__.split("+")[0]
 
 
@@ -146,8 +146,8 @@ def test_a_full_disk_leaves_the_old_bundle_and_no_half_of_the_new(
 
 
 def test_what_is_not_finite_is_never_written(tmp_path: Path, network: NetworkClassifier, made: Detector) -> None:
-    broken = replace(made, calibration_scores=made.calibration_scores * float("nan"))
-    with pytest.raises(BundleError, match="calibration_scores"):
+    broken = replace(made, templates=replace(made.templates, losses=made.templates.losses * float("nan")))
+    with pytest.raises(BundleError, match=r"tensor 'templates\.losses' has values that are not finite"):
         write(tmp_path / "bundle", network, broken)
     with pytest.raises(BundleError, match=r"measured\.auroc is nan"):
         write(tmp_path / "bundle", network, made, measured={"auroc": float("nan")})

@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeguard.templates_store.bundles.bundle import read_bundle
-from modeguard.templates_store.bundles.detector_tensors import DETECTOR_FILE
+from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, read_bundle
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError
 from modeguard.templates_store.classifiers.loading import save_weights
 from tests.templates_store.bundles.toy_bundle import edit_manifest, random_classifier, rehash
@@ -26,11 +25,14 @@ def flip_a_byte(path: Path) -> None:
     file.write_bytes(bytes(data))
 
 
-def put_nan(path: Path) -> None:
-    tensors = load_file(path / DETECTOR_FILE)
-    tensors["calibration_scores"][3] = float("nan")
-    save_file(tensors, path / DETECTOR_FILE)
-    rehash(path, DETECTOR_FILE)
+def put_nan(name: str) -> Callable[[Path], None]:
+    def forge(path: Path) -> None:
+        tensors = load_file(path / DETECTOR_FILE)
+        tensors[name][1] = float("nan")
+        save_file(tensors, path / DETECTOR_FILE)
+        rehash(path, DETECTOR_FILE)
+
+    return forge
 
 
 def change_shape(path: Path) -> None:
@@ -56,10 +58,10 @@ def other_classifier(path: Path) -> None:
 
 def without_tensor(path: Path) -> None:
     tensors = load_file(path / DETECTOR_FILE)
-    del tensors["feature_scale"]
+    del tensors["scorer.scaling.scale"]
     save_file(tensors, path / DETECTOR_FILE)
     rehash(path, DETECTOR_FILE)
-    edit_manifest(path, lambda manifest: manifest["files"][DETECTOR_FILE]["tensors"].pop("feature_scale"))
+    edit_manifest(path, lambda manifest: manifest["files"][DETECTOR_FILE]["tensors"].pop("scorer.scaling.scale"))
 
 
 def unsorted_calibration(path: Path) -> None:
@@ -83,14 +85,14 @@ def as_type(name: str, dtype: torch.dtype) -> Callable[[Path], None]:
 
 def negative_class(path: Path) -> None:
     tensors = load_file(path / DETECTOR_FILE)
-    tensors["template_classes"][0] = -1
+    tensors["templates.classes"][0] = -1
     save_file(tensors, path / DETECTOR_FILE)
     rehash(path, DETECTOR_FILE)
 
 
 def no_scale(path: Path) -> None:
     tensors = load_file(path / DETECTOR_FILE)
-    tensors["feature_scale"][0] = 0.0
+    tensors["scorer.scaling.scale"][0] = 0.0
     save_file(tensors, path / DETECTOR_FILE)
     rehash(path, DETECTOR_FILE)
 
@@ -102,19 +104,46 @@ def other_choices(**choices: object) -> Callable[[Path], None]:
 FORGERIES = {
     "calibration out of order": (unsorted_calibration, r"detector\.safetensors: calibration_scores are one ascending"),
     "classes that are no integers": (
-        as_type("template_classes", torch.float32),
-        r"detector\.safetensors: template_classes is torch\.float32, expected torch\.int64",
+        as_type("templates.classes", torch.float32),
+        r"detector\.safetensors: classes of ClassTemplates is stored as torch\.int64, got torch\.float32",
     ),
     "numbers of eight bits": (
-        as_type("template_losses", torch.float8_e4m3fn),
-        r"detector\.safetensors: template_losses is torch\.float8_e4m3fn, expected torch\.float32",
+        as_type("templates.losses", torch.float8_e4m3fn),
+        r"detector\.safetensors: losses of ClassTemplates is stored as torch\.float32, got torch\.float8_e4m3fn",
     ),
     "a negative class": (negative_class, r"detector\.safetensors: the classes of templates are int64, from 0"),
-    "no scale": (no_scale, r"detector\.safetensors: center and scale have one number"),
+    "no scale": (no_scale, r"detector\.safetensors: the scale of a feature is a positive"),
     "a family not known here": (other_choices(features=["telepathy"]), r"do not fit together: unknown feature"),
     "other families": (other_choices(features=["loss_curve"]), r"do not fit together: features of shape"),
     "more templates": (other_choices(n_templates=2), r"do not fit together: n_templates is in 1\.\.1"),
-    "alphas that are NaN": (other_choices(alphas=[float("nan")]), r"manifest\.json is damaged: detector"),
+    "alphas out of order": (
+        other_choices(questions={"curves": {"alphas": [1.0, 0.0]}}),
+        r"manifest\.json is damaged: detector: .*alphas are ascending",
+    ),
+    "alphas that are NaN": (
+        other_choices(questions={"curves": {"alphas": [float("nan")]}}),
+        r"manifest\.json is damaged: detector",
+    ),
+    "a question not known here": (
+        other_choices(questions={"seance": {}}),
+        r"manifest\.json is damaged: detector: .*unknown question 'seance'; the known ones are curves, noise",
+    ),
+    "an option not known here": (
+        other_choices(questions={"curves": {"colour": 1}}),
+        r"manifest\.json is damaged: detector: .*unknown colour; the known ones are alphas",
+    ),
+    "a scorer not known here": (
+        other_choices(scorer={"kind": "oracle"}),
+        r"manifest\.json is damaged: detector: .*unknown scorer 'oracle'; the known ones are neighbors",
+    ),
+    "text for a number": (
+        other_choices(scorer={"kind": "neighbors", "n_neighbors": "3"}),
+        r"manifest\.json is damaged: detector",
+    ),
+    "the version before": (
+        lambda path: edit_manifest(path, lambda manifest: manifest.update(format_version=2)),
+        r"manifest\.json has format version 2, this modeguard reads version 3; build the bundle again",
+    ),
     "too strict an FPR": (other_choices(target_fpr=0.001), r"manifest\.json: a target FPR of 0\.001 needs 999"),
     "other images": (
         lambda path: edit_manifest(path, lambda manifest: manifest["input"].update(shape=[3, 8, 8])),
@@ -122,12 +151,22 @@ FORGERIES = {
     ),
     "truncated": (truncate, r"detector\.safetensors is not the file .*sha256.* cut short"),
     "tampered": (flip_a_byte, r"classifier\.safetensors is not the file .* changed or swapped"),
-    "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),
+    "NaN": (
+        put_nan("calibration_scores"),
+        r"detector\.safetensors: calibration_scores are one ascending row of finite",
+    ),
+    "NaN elsewhere": (
+        put_nan("templates.losses"),
+        r"detector\.safetensors: tensor 'templates\.losses' has values that",
+    ),
     "another shape": (change_shape, r"detector\.safetensors: tensor 'calibration_scores' is TensorInfo"),
     "not safetensors": (no_safetensors, r"detector\.safetensors is no safetensors file"),
-    "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 2"),
+    "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 3"),
     "another classifier": (other_classifier, r"classifier\.safetensors is not the classifier that the detector was"),
-    "a missing tensor": (without_tensor, r"detector\.safetensors lacks the tensor 'feature_scale'"),
+    "a missing tensor": (
+        without_tensor,
+        r"detector\.safetensors: Scaling needs the tensor scale, which is missing",
+    ),
     "no manifest": (lambda path: (path / MANIFEST_FILE).unlink(), r"manifest\.json cannot be read: No such file"),
     "no classifier": (
         lambda path: (path / "classifier.safetensors").unlink(),

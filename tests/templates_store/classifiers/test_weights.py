@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modeguard.detector import batched_logits, to_pixels
-from modeguard.offline.data.datasets import DataConfig, load_dataset
+from modeguard.offline.data import DataConfig, load_dataset
 from modeguard.templates_store.classifiers.loading import (
     ClassifierError,
     build_classifier,
