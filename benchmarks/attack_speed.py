@@ -31,7 +31,7 @@ from modeguard.offline.attacks import (
     is_misclassified,
     run_attack,
 )
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.classifiers import StoredClassifier
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it
@@ -90,7 +90,7 @@ def make_pairs(cw_steps: int, cw_search_steps: int) -> dict[str, Pair]:
 
 
 def compare(
-    name: str, pair: Pair, classifier: NetworkClassifier, images: Tensor, labels: Tensor, *, n_rounds: int, seed: int
+    name: str, pair: Pair, classifier: StoredClassifier, images: Tensor, labels: Tensor, *, n_rounds: int, seed: int
 ) -> Comparison:
     """Run both in turns, each first in every other round, after one unmeasured forward and backward pass."""
     model = foolbox_.PyTorchModel(classifier, bounds=(0, 1), device=images.device)

@@ -18,7 +18,7 @@ from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.tuning import LabelledObservation
 from modeguard.templates_store.bundles import plain_of
-from modeguard.templates_store.classifiers.loading import DtypeName
+from modeguard.templates_store.classifiers import DtypeName
 
 TYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 

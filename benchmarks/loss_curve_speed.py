@@ -16,12 +16,12 @@ from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now
 from modeguard.detector import ClassTemplates, Counted, Sliced, cross_entropy_and_margin
 from modeguard.detector.paths import evenly_spaced, straight_path
 from modeguard.detector.questions import Curves, observe
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.classifiers import StoredClassifier
 
 N_CLASSES = 10
 
 
-def first_images_as_templates(classifier: NetworkClassifier, images: Tensor) -> ClassTemplates:
+def first_images_as_templates(classifier: StoredClassifier, images: Tensor) -> ClassTemplates:
     """One image a class, whatever it shows: how fast a path is computed does not depend on where it leads."""
     chosen, labels = images[:N_CLASSES], torch.arange(N_CLASSES, device=images.device)
     losses, margins = cross_entropy_and_margin(classifier(chosen), labels)
@@ -36,7 +36,7 @@ def rows_of(images: Tensor, templates: ClassTemplates, predicted: Tensor, alphas
 
 
 @torch.inference_mode()
-def measure(classifier: NetworkClassifier, images: Tensor, n_points: int, *, rows_per_call: int, n_rounds: int) -> Any:
+def measure(classifier: StoredClassifier, images: Tensor, n_points: int, *, rows_per_call: int, n_rounds: int) -> Any:
     """Ratios of rows a second, curves over bare classifier, one a round."""
     templates, alphas = first_images_as_templates(classifier, images), evenly_spaced(n_points)
     predicted = classifier(images).argmax(dim=1)

@@ -16,7 +16,7 @@ from modeguard.offline.console import Console
 from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe import read_recipe
 from modeguard.offline.training import train_classifier
-from modeguard.templates_store.classifiers.loading import DTYPES, dtype_name, load_classifier, resolve_dtype
+from modeguard.templates_store.classifiers import DTYPES, dtype_name, load_classifier, resolve_dtype
 
 
 @torch.inference_mode()

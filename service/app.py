@@ -98,6 +98,7 @@ def _engine(settings: Settings, bundle: Bundle | None) -> Engine:
         rows_per_call=settings.rows_per_call,
         torch_threads=settings.torch_threads,
         allowed_factories=settings.allowed_factories,
+        trusted_programs=settings.trusted_programs,
     )
     return Engine(
         Bundles(source, bundle),

@@ -40,8 +40,9 @@ from modeguard.offline.recipe import CALIBRATION, EXTRA, SOURCES, Recipe
 from modeguard.offline.report import Example, Facts, cases_of, write_report
 from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
 from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.classifiers.loading import (
-    NetworkClassifier,
+from modeguard.templates_store.classifiers import (
+    TRUST_EVERYTHING,
+    StoredClassifier,
     check_classifier,
     check_pixel_scale,
     load_classifier,
@@ -119,7 +120,7 @@ class Build:
         return path
 
     @cached_property
-    def exact_classifier(self) -> NetworkClassifier:
+    def exact_classifier(self) -> StoredClassifier:
         """The classifier in float32, for attacks and for choosing images; checked for what the method needs."""
         classifier = self._load_classifier("float32")
         train = self.dataset.train
@@ -131,7 +132,7 @@ class Build:
         return classifier
 
     @cached_property
-    def classifier(self) -> NetworkClassifier:
+    def classifier(self) -> StoredClassifier:
         """The classifier in the recipe's precision, as a server runs it."""
         return self._load_classifier(self.recipe.classifier.dtype)
 
@@ -416,8 +417,6 @@ class Build:
         kept = entry.read_if_intact()
         return kept.tensors if kept is not None else entry.write(make(), {}).tensors
 
-    def _load_classifier(self, dtype: str) -> NetworkClassifier:
+    def _load_classifier(self, dtype: str) -> StoredClassifier:
         spec = self.recipe.classifier.spec
-        return load_classifier(
-            spec, self.weights.value, dtype=dtype, device=self.device, allowed_factories=(spec.architecture,)
-        )
+        return load_classifier(spec, self.weights.value, dtype=dtype, device=self.device, trust=TRUST_EVERYTHING)

@@ -17,7 +17,7 @@ from modeguard.offline.pipeline.artifacts import ArtifactEntry
 from modeguard.offline.pipeline.parts import Engine, Part, all_parts, parts_of
 from modeguard.offline.recipe import AttackPlan, TemplateConfig
 from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
+from modeguard.templates_store.classifiers import ClassifierSpec, StoredClassifier, save_weights
 from modeguard.templates_store.templates import choose_templates
 
 IMAGES_PER_PART = 256
@@ -83,7 +83,7 @@ def train_weights(
 
 
 def pick_templates(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: TemplateConfig,
     dataset: ImageDataset,
     *,
@@ -111,7 +111,7 @@ def pick_templates(
 
 
 def deal_test_images(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: SplitConfig,
     test: LabelledImages,
     *,
@@ -163,7 +163,7 @@ class AttackWork:
 
 def attack_images(
     plan: AttackPlan,
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     images: Tensor,
     labels: Tensor,
     entry: ArtifactEntry,
@@ -208,7 +208,7 @@ class ObserveWork:
 
 def observe_images(
     questions: Mapping[str, AnyQuestion],
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     pixels: Tensor,
     templates: ClassTemplates,
     entry: ArtifactEntry,

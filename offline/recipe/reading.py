@@ -23,7 +23,7 @@ from modeguard.offline.recipe.settings import apply_setting
 from modeguard.offline.recipe.tables import as_table, check_table, keys_of, make, read_table
 from modeguard.offline.training import TrainingConfig
 from modeguard.offline.tuning import DetectorGrid
-from modeguard.templates_store.classifiers.spec import ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierSpec
 
 __all__ = ["read_recipe", "shipped_recipes"]
 

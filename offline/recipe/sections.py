@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from modeguard.offline.attacks import Attack
-from modeguard.offline.recipe.errors import RecipeError, choices
-from modeguard.templates_store.classifiers.architectures import ARCHITECTURES
-from modeguard.templates_store.classifiers.spec import EXPORT, ClassifierSpec
+from modeguard.offline.recipe.errors import RecipeError
+from modeguard.templates_store.classifiers import ClassifierSpec, parse_architecture
 from modeguard.templates_store.templates import MissingClasses
 
 __all__ = [
@@ -41,10 +40,7 @@ class ClassifierSection:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        architecture = self.spec.architecture
-        if architecture != EXPORT and ":" not in architecture and architecture not in ARCHITECTURES:
-            known = [*ARCHITECTURES, "torchvision:NAME", "timm:NAME", "package.module:factory", EXPORT]
-            raise RecipeError(f"architecture: {architecture!r} is unknown{choices(architecture, known)}")
+        parse_architecture(self.spec.architecture)
 
     def find_weights(self) -> Path | None:
         """The file of ready weights; None if the classifier is to be trained.

@@ -7,7 +7,7 @@ import torch
 
 from modeguard.detector import Classifier, ModeguardError, Sliced
 from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
-from modeguard.templates_store.classifiers.loading import resolve_device
+from modeguard.templates_store.classifiers import resolve_device
 
 
 class NotReadyError(ModeguardError):
@@ -39,6 +39,7 @@ class BundleSource:
         rows_per_call: bound on the rows of one call of the classifier.
         torch_threads: CPU threads of one computation; None for torch's choice.
         allowed_factories: "package.module:factory" names that the bundle may call to build its classifier.
+        trusted_programs: sha256 of the `torch.export` programs that the bundle may bring as its classifier.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class BundleSource:
     rows_per_call: int
     torch_threads: int | None
     allowed_factories: tuple[str, ...]
+    trusted_programs: tuple[str, ...]
 
     def read(self) -> ServedBundle:
         """Read and verify the bundle, onto its device.
@@ -63,6 +65,7 @@ class BundleSource:
             device=resolve_device(self.device),
             dtype=self.dtype,
             allowed_factories=self.allowed_factories,
+            trusted_programs=self.trusted_programs,
             expected_digest=self.expected_digest,
         )
         return self.serve(bundle)

@@ -25,9 +25,11 @@ def test_defaults_are_for_this_machine_only(environment: pytest.MonkeyPatch) -> 
 
 def test_lists_are_written_with_commas_and_empty_is_unset(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MODEGUARD_ALLOWED_FACTORIES", "a.b:c, d:e,")
+    environment.setenv("MODEGUARD_TRUSTED_PROGRAMS", f"{'0' * 64}, {'a' * 64}")
     environment.setenv("MODEGUARD_PORT", "")
     settings = load_settings()
     assert settings.allowed_factories == ("a.b:c", "d:e")
+    assert settings.trusted_programs == ("0" * 64, "a" * 64)
     assert settings.port == 8000
 
 
@@ -41,6 +43,8 @@ def test_lists_are_written_with_commas_and_empty_is_unset(environment: pytest.Mo
         ("MAX_IMAGES", "-1"),
         ("DTYPE", "float8"),
         ("BUNDLE_DIGEST", "5F0C1E"),
+        ("TRUSTED_PROGRAMS", "5f0c1e"),
+        ("TRUSTED_PROGRAMS", "A" * 64),
         ("LOG_FORMAT", "xml"),
         ("BODY_TIMEOUT_S", "nan"),
         ("BODY_TIMEOUT_S", "inf"),

@@ -12,7 +12,7 @@ from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, cross_ent
 from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
 from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, Trust, build_classifier
 from modeguard.templates_store.images.decoding import InputSpec
 
 FACTORY = "tests.service.toy:BrightestChannel"
@@ -54,7 +54,7 @@ def image_file(
 
 def toy_classifier() -> NetworkClassifier:
     spec = ClassifierSpec(FACTORY, 3, (3, SIDE, SIDE), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return build_classifier(spec, allowed_factories=(FACTORY,)).eval().requires_grad_(requires_grad=False)
+    return build_classifier(spec, trust=Trust((FACTORY,))).eval().requires_grad_(requires_grad=False)
 
 
 def write_toy_bundle(path: Path) -> str:

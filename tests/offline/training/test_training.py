@@ -15,7 +15,7 @@ from modeguard.offline.data import DataConfig, LabelledImages, load_dataset
 from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, TrainingResult, train_classifier
 from modeguard.offline.training.augmentation import Augmentation, augment
 from modeguard.offline.training.pruning import Visit
-from modeguard.templates_store.classifiers.loading import ClassifierError, ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierError, ClassifierSpec
 from tests.offline.training.toy_training import (
     CONFIG,
     DROPOUT,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from modeguard.offline.data import LabelledImages
 from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingResult, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierSpec
 
 SPEC = ClassifierSpec("digits-cnn", 3, (1, 6, 6), (0.5,), (0.25,))
 CONFIG = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05, crop_padding=1, flip=True, precision="float32")

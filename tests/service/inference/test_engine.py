@@ -45,6 +45,7 @@ def engine(bundle_path: Path) -> Iterator[Engine]:
         rows_per_call=3,
         torch_threads=None,
         allowed_factories=(FACTORY,),
+        trusted_programs=(),
     )
     engine = Engine(Bundles(source), decode_threads=2, max_pending=2, max_pixels=10_000)
     yield engine
