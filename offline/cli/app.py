@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from modeguard.offline.cli.extras import missing_extra
 from modeguard.offline.console import Console
 
 __all__ = ["COMMANDS", "Command", "app", "load_command", "main"]
@@ -111,9 +112,16 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        from modeguard.detector import ModeguardError  # noqa: PLC0415 - comes with torch
-
-        if not isinstance(error, ModeguardError):
+        if (told := _told_of(error)) is None:
             raise
-        Console().error(str(error))
+        Console().error(told)
         sys.exit(1)
+
+
+def _told_of(error: Exception) -> str | None:
+    """What to tell of an error that a user can mend; None of any other."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_extra(error)
+    from modeguard.detector import ModeguardError  # noqa: PLC0415 - comes with torch
+
+    return str(error) if isinstance(error, ModeguardError) else None
