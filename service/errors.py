@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from modeguard.detector.errors import ModeguardError
-from modeguard.templates_store.images.decoding import InvalidImage
+from modeguard.templates_store.images import InvalidImage
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:modeguard:problem:"

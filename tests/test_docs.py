@@ -47,7 +47,7 @@ from modeguard.service.settings import ENV_PREFIX, Settings
 from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
 from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, LIBRARIES
 from modeguard.templates_store.classifiers.loading import ClassifierSpec
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from modeguard.templates_store.templates import choose_templates
 
 ROOT = Path(__file__).resolve().parent.parent

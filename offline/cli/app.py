@@ -28,7 +28,7 @@ from modeguard.offline.recipe.recipe import RecipeError, read_recipe
 from modeguard.offline.report.page import write_report
 from modeguard.templates_store.bundles.bundle import read_bundle
 from modeguard.templates_store.classifiers.loading import resolve_device
-from modeguard.templates_store.files.atomic import write_file_atomically
+from modeguard.templates_store.files import write_file_atomically
 
 app = typer.Typer(
     help="Tell adversarial images from natural ones by input-space mode connectivity.",

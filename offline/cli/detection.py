@@ -8,7 +8,7 @@ import torch
 
 from modeguard.detector import detect, to_pixels
 from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
+from modeguard.templates_store.images import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 
 
 @dataclass(frozen=True, slots=True)

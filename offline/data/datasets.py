@@ -25,7 +25,7 @@ from modeguard.offline.data.records import (
     check_classes_present,
     split_rows,
 )
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["DATASETS", "DataConfig", "DatasetError", "ImageDataset", "LabelledImages", "load_dataset"]
 

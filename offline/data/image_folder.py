@@ -24,7 +24,7 @@ from modeguard.offline.data.records import (
     check_classes_present,
     split_rows,
 )
-from modeguard.templates_store.images.decoding import InputSpec, InvalidImage, decode_image
+from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
 
 __all__ = ["load_folder", "read_class_names"]
 

@@ -31,7 +31,7 @@ from modeguard.offline.recipe.sections import (
 )
 from modeguard.offline.training.config import TrainingConfig
 from modeguard.offline.tuning import DetectorGrid
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = [
     "AttackPlan",

@@ -23,7 +23,7 @@ from modeguard.service.inference.bundles import Verdict
 from modeguard.service.inference.engine import Engine
 from modeguard.templates_store.bundles.bundle import Bundle
 from modeguard.templates_store.classifiers.loading import dtype_name
-from modeguard.templates_store.images.decoding import ALLOWED_FORMATS
+from modeguard.templates_store.images import ALLOWED_FORMATS
 
 router = APIRouter()
 
@@ -118,7 +118,7 @@ async def describe_model(engine: EngineOfApp) -> ModelDescription:
         model=_version(bundle),
         class_names=list(bundle.manifest.class_names),
         classes_without_template=[i for i in range(len(bundle.manifest.class_names)) if i not in covered],
-        input=bundle.manifest.input.to_dict(),
+        input=dataclasses.asdict(bundle.manifest.input),
         classifier=bundle.manifest.classifier.to_dict(),
         compute_dtype=dtype_name(bundle.classifier.compute_dtype),
         calibrated_dtype=bundle.manifest.compute_dtype,

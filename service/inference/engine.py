@@ -17,7 +17,7 @@ from modeguard.service.http.body import ImageFile, split_body
 from modeguard.service.inference.bundles import Verdict, judge, load_bundle
 from modeguard.service.settings import Settings
 from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images.decoding import InputSpec, InvalidImage, decode_image
+from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
 
 Result = TypeVar("Result")
 

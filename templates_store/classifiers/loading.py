@@ -17,8 +17,7 @@ from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, L
 from modeguard.templates_store.classifiers.checks import check_classifier, check_pixel_scale
 from modeguard.templates_store.classifiers.exported import ExportedNetwork, load_exported
 from modeguard.templates_store.classifiers.spec import EXPORT, ClassifierError, ClassifierSpec
-from modeguard.templates_store.files.atomic import write_file_atomically
-from modeguard.templates_store.files.tensor_files import TensorFileError, tensors_of
+from modeguard.templates_store.files import TensorFileError, tensors_of, write_file_atomically
 
 __all__ = [
     "ARCHITECTURES",

@@ -10,7 +10,7 @@ from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, fit_detec
 from modeguard.detector.questions.curves import cross_entropy_and_margin
 from modeguard.templates_store.bundles.bundle import write_bundle
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 FACTORY = "tests.service.toy:BrightestChannel"
 CLASS_NAMES = ("red", "green", "blue")

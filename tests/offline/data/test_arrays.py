@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeguard.offline.data.datasets import DataConfig, DatasetError, load_dataset
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from tests.offline.data.test_datasets import Trap
 
 

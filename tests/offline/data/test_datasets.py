@@ -21,7 +21,7 @@ from modeguard.offline.data.datasets import (
     load_dataset,
 )
 from modeguard.offline.data.records import split_rows
-from modeguard.templates_store.images.decoding import InputSpec, decode_image
+from modeguard.templates_store.images import InputSpec, decode_image
 
 RGB = InputSpec((3, 4, 5))
 

@@ -20,7 +20,7 @@ from modeguard.service.app import create_app
 from modeguard.service.http.presence import presence
 from modeguard.service.inference import engine
 from modeguard.service.inference.bundles import judge
-from modeguard.templates_store.images.decoding import decode_image
+from modeguard.templates_store.images import decode_image
 from tests.service.conftest import LIMITS, PNG, problem_of
 from tests.service.toy import BLUE, NEARLY_GREY, RED, image_file
 

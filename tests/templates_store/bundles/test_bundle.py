@@ -20,7 +20,7 @@ from modeguard.templates_store.classifiers.loading import (
     NetworkClassifier,
     save_weights,
 )
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from tests.templates_store.bundles.toy_bundle import NAMES, SPEC, edit_manifest, random_classifier, write
 
 

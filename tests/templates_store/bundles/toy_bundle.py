@@ -12,7 +12,7 @@ from modeguard.detector import Detector
 from modeguard.templates_store.bundles.bundle import write_bundle
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE
 from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))
 NAMES = ("zero", "one", "two")
