@@ -14,7 +14,7 @@ from modeguard.detector import Detector, DetectorConfig
 from modeguard.detector.questions import Curves
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import auroc, flagged_shares, paired_scores
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.tuning import LabelledObservation
 from modeguard.templates_store.bundles import plain_of

@@ -13,7 +13,7 @@ from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from modeguard.detector import Sliced, to_pixels
 from modeguard.offline.console import Console
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import read_recipe
 from modeguard.offline.training import train_classifier
 from modeguard.templates_store.classifiers import DTYPES, dtype_name, load_classifier, resolve_dtype

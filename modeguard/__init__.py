@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
     from modeguard.templates_store.bundles import read_bundle
-    from modeguard.templates_store.images.decoding import decode_image
+    from modeguard.templates_store.images import decode_image
 
     __version__: str
 

@@ -14,7 +14,7 @@ from modeguard.service.api import EXAMPLE, ROUTERS
 from modeguard.service.http import PROBLEM_MEDIA_TYPE, RequestEnvelope, add_error_handlers
 from modeguard.service.inference import Bundles, BundleSource, Engine
 from modeguard.service.settings import Settings
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 
 _log = structlog.get_logger("service")
 API_VERSION = "1"

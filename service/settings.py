@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from modeguard.detector import ModeguardError
-from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
+from modeguard.templates_store.images import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
 
 ENV_PREFIX = "MODEGUARD_"
 MEBIBYTE = 2**20

@@ -47,7 +47,7 @@ from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, Model
 from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
 from modeguard.templates_store.bundles import read_bundle, write_bundle
 from modeguard.templates_store.classifiers import ClassifierSpec, architecture_forms
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from modeguard.templates_store.templates import choose_templates
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import modeguard
 from modeguard.detector import Detections, Detector, Verdict, detect, to_pixels
 from modeguard.templates_store.bundles import read_bundle
-from modeguard.templates_store.images.decoding import decode_image
+from modeguard.templates_store.images import decode_image
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from modeguard.offline.cli.options import ARTIFACTS, ArtifactsOption
 from modeguard.offline.cli.resumable import resumable
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import evaluation_table
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import Recipe, read_recipe
 from modeguard.offline.report import png_of
 

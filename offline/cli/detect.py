@@ -14,7 +14,7 @@ from modeguard.offline.cli.options import BundleOption, DeviceOption, TrustOptio
 from modeguard.offline.console import Console
 from modeguard.templates_store.bundles import Bundle, read_bundle
 from modeguard.templates_store.classifiers import resolve_device
-from modeguard.templates_store.images.decoding import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
+from modeguard.templates_store.images import DEFAULT_MAX_PIXELS, InvalidImage, decode_image
 
 __all__ = ["JudgedFile", "detect_command", "judge_file"]
 

@@ -22,10 +22,10 @@ from modeguard.offline.cli.options import (
 from modeguard.offline.cli.resumable import resumable
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import evaluation_table
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import RecipeError, read_recipe
 from modeguard.templates_store.classifiers import resolve_device
-from modeguard.templates_store.files.atomic import write_file_atomically
+from modeguard.templates_store.files import write_file_atomically
 
 __all__ = ["attack", "build_command", "evaluate_command", "fit", "report", "templates", "train"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from modeguard.detector import to_bytes
 from modeguard.offline.data.classes import check_classes_present, read_class_names
 from modeguard.offline.data.records import DataConfig, DatasetError, ImageDataset, LabelledImages
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["load_arrays"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from modeguard.offline.data.records import DataConfig, DatasetError, ImageDataset, LabelledImages
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["load_cifar"]
 

@@ -8,7 +8,7 @@ from modeguard.offline.data.cifar import load_cifar
 from modeguard.offline.data.digits import load_digits
 from modeguard.offline.data.image_folder import load_folder
 from modeguard.offline.data.records import DataConfig, DatasetError, ImageDataset
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["DATASETS", "Loader", "load_dataset"]
 

@@ -8,7 +8,7 @@ import torch
 from modeguard.detector import to_bytes
 from modeguard.offline.data.records import DataConfig, ImageDataset, LabelledImages
 from modeguard.offline.data.splitting import split_rows
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["load_digits"]
 

@@ -19,7 +19,7 @@ import torch
 from modeguard.offline.data.classes import check_classes_present, read_class_names
 from modeguard.offline.data.records import DataConfig, DatasetError, ImageDataset, LabelledImages
 from modeguard.offline.data.splitting import split_rows
-from modeguard.templates_store.images.decoding import InputSpec, InvalidImage, decode_image
+from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
 
 __all__ = ["load_folder"]
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modeguard.offline.pipeline.keys import ArtifactError, artifact_key, canonical_json
-from modeguard.templates_store.files.atomic import sweep_leftovers, write_directory_atomically
+from modeguard.templates_store.files import sweep_leftovers, write_directory_atomically
 
 __all__ = [
     "Artifact",

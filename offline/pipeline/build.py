@@ -39,7 +39,7 @@ from modeguard.offline.pipeline.steps import Attacked
 from modeguard.offline.recipe import CALIBRATION, EXTRA, SOURCES, Recipe
 from modeguard.offline.report import Example, Facts, cases_of, write_report
 from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
-from modeguard.templates_store.bundles.bundle import write_bundle
+from modeguard.templates_store.bundles import write_bundle
 from modeguard.templates_store.classifiers import (
     TRUST_EVERYTHING,
     StoredClassifier,

@@ -24,7 +24,7 @@ from modeguard.offline.recipe.sections import (
 )
 from modeguard.offline.training import TrainingConfig
 from modeguard.offline.tuning import DetectorGrid
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 __all__ = ["Recipe"]
 

@@ -41,7 +41,7 @@ from modeguard.offline.report.pictures import (
     spread_picture,
 )
 from modeguard.offline.tuning import Fitted, Trial
-from modeguard.templates_store.files.atomic import write_file_atomically
+from modeguard.templates_store.files import write_file_atomically
 
 _N_TRIALS_SHOWN = 5
 _SMALL_IMAGE = 96

@@ -13,7 +13,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from modeguard.detector import ModeguardError
-from modeguard.templates_store.files.atomic import write_file_atomically
+from modeguard.templates_store.files import write_file_atomically
 
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]
 

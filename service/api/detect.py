@@ -10,7 +10,7 @@ from modeguard.detector import NO_TEMPLATE, NOT_FINITE, Verdict
 from modeguard.service.api.dependencies import EngineOfApp, SettingsOfApp
 from modeguard.service.api.schemas import NOT_READY, ModelVersion, problem_responses
 from modeguard.service.http import check_media_type, client_presence, read_body, split_body
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 
 router = APIRouter(tags=["detection"])
 

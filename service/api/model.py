@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from modeguard.service.api.dependencies import EngineOfApp, SettingsOfApp
 from modeguard.service.api.schemas import NOT_READY, ModelVersion, problem_responses
 from modeguard.templates_store.classifiers import dtype_name
-from modeguard.templates_store.images.decoding import ALLOWED_FORMATS
+from modeguard.templates_store.images import ALLOWED_FORMATS
 
 router = APIRouter(tags=["detection"])
 

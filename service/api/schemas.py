@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 
 
 class ModelVersion(BaseModel):

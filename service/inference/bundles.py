@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from modeguard.detector import Classifier, ModeguardError, Sliced
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
+from modeguard.templates_store.bundles import Bundle, read_bundle
 from modeguard.templates_store.classifiers import resolve_device
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from modeguard.detector import ModeguardError
-from modeguard.templates_store.images.decoding import InputSpec, InvalidImage, decode_image
+from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
 
 
 class ImageInRequestError(ModeguardError):

@@ -51,9 +51,8 @@ from modeguard.templates_store.classifiers import (
     file_suffix,
     save_weights,
 )
-from modeguard.templates_store.files.atomic import write_directory_atomically
-from modeguard.templates_store.files.tensor_files import TensorFileError, tensors_of
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.files import TensorFileError, tensors_of, write_directory_atomically
+from modeguard.templates_store.images import InputSpec
 
 DETECTOR_FILE = "detector.safetensors"
 _LIBRARIES = ("torch", "torchvision", "scikit-learn", "numpy", "pillow")

@@ -9,7 +9,7 @@ from torch import Tensor
 from modeguard.detector import DetectorConfig, ModeguardError
 from modeguard.templates_store.bundles.stored_config import config_of, plain_of
 from modeguard.templates_store.classifiers import ClassifierError, ClassifierSpec, DtypeName, parse_architecture
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 FORMAT_VERSION = 3
 MANIFEST_FILE = "manifest.json"

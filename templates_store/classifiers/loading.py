@@ -11,7 +11,7 @@ from modeguard.templates_store.classifiers.network_classifier import NetworkClas
 from modeguard.templates_store.classifiers.sources import SOURCES, NetworkSource, Source, StoredClassifier
 from modeguard.templates_store.classifiers.spec import ClassifierSpec
 from modeguard.templates_store.classifiers.trust import TRUST_NOTHING, Trust
-from modeguard.templates_store.files.atomic import write_file_atomically
+from modeguard.templates_store.files import write_file_atomically
 
 __all__ = ["build_classifier", "classifier_of", "file_suffix", "load_classifier", "save_weights"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modeguard.templates_store.classifiers.errors import ClassifierError
-from modeguard.templates_store.files.tensor_files import TensorFileError, tensors_of
+from modeguard.templates_store.files import TensorFileError, tensors_of
 
 __all__ = ["load_weights"]
 

@@ -20,7 +20,7 @@ import structlog
 
 from modeguard.service.app import create_app
 from modeguard.service.settings import Settings
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
+from modeguard.templates_store.bundles import Bundle, read_bundle
 from tests.service.toy import FACTORY, write_toy_bundle
 
 REPOSITORY = Path(__file__).parents[2]

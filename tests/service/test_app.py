@@ -12,7 +12,7 @@ from modeguard.detector import ModeguardError, Verdict
 from modeguard.service.api import DetectResponse
 from modeguard.service.app import create_app
 from modeguard.service.http import PROBLEMS
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 from tests.service.conftest import PNG, Gate, MakeClient, MakeSettings, problem_of, put_in_place_of
 from tests.service.toy import RED, image_file
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from modeguard.service.__main__ import main
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from tests.service.conftest import (
     MAX_BODY_BYTES,
     PATIENCE_S,

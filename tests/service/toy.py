@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, cross_entropy_and_margin, fit
 from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
-from modeguard.templates_store.bundles.bundle import write_bundle
+from modeguard.templates_store.bundles import write_bundle
 from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, Trust, build_classifier
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 FACTORY = "tests.service.toy:BrightestChannel"
 CLASS_NAMES = ("red", "green", "blue")

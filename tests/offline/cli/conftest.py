@@ -10,7 +10,7 @@ import pytest
 
 from modeguard.offline.cli import main
 from modeguard.offline.console import Console
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from tests.offline.toy_build import toy_recipe
 
 

@@ -9,7 +9,7 @@ import pytest
 from modeguard.offline.cli import recipe_commands
 from modeguard.offline.cli.app import COMMANDS, load_command
 from modeguard.offline.console import Console
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import read_recipe
 from tests.offline.cli.conftest import Run
 from tests.offline.toy_build import toy_recipe

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modeguard.offline.data import DataConfig, DatasetError, ImageDataset, load_dataset
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from tests.offline.data.trap import Trap
 
 Arrays = dict[str, Any]

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from modeguard.offline.data import DATASETS, DataConfig, DatasetError, load_dataset
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 
 def test_an_unknown_data_set_lists_the_known_ones() -> None:

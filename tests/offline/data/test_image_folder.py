@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from modeguard.offline.data import DataConfig, DatasetError, ImageDataset, load_dataset
-from modeguard.templates_store.images.decoding import InputSpec, decode_image
+from modeguard.templates_store.images import InputSpec, decode_image
 
 RGB = InputSpec((3, 4, 5))
 

@@ -5,18 +5,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from modeguard.offline.attacks import AttackedImages, Fgsm, run_attack
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import results as evaluation_results
+from modeguard.offline.pipeline import Build, steps
 from modeguard.offline.pipeline import build as pipeline
-from modeguard.offline.pipeline import steps
-from modeguard.offline.pipeline.build import Build
 from modeguard.offline.recipe import Recipe
-from modeguard.offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial, run_trials
+from modeguard.templates_store.bundles import read_bundle
 from tests.offline.toy_build import toy_recipe
 
 
@@ -66,7 +67,7 @@ def test_a_finished_build_is_only_read(
 
 def with_epsilon(recipe: Recipe) -> Recipe:
     plan = recipe.attacks["fgsm"]
-    return replace(recipe, attacks={**recipe.attacks, "fgsm": replace(plan, attack=replace(plan.attack, epsilon=0.25))})
+    return replace(recipe, attacks={**recipe.attacks, "fgsm": replace(plan, attack=Fgsm(epsilon=0.25))})
 
 
 OBSERVED = ("bim", "calibration", "extra", "fgsm", "sources")
@@ -147,14 +148,14 @@ def test_an_interrupted_attack_goes_on_with_the_next_batch(
 ) -> None:
     recipe = toy_recipe()
     recipe = replace(recipe, attacks={"fgsm": replace(recipe.attacks["fgsm"], batch_size=20)})
-    original, sizes = steps.run_attack, []
+    sizes: list[int] = []
 
-    def counted(*args: torch.Tensor, **options: object) -> object:
+    def counted(*args: Any, **options: Any) -> AttackedImages:
         if len(sizes) == 2:
             sizes.append(0)
             raise KeyboardInterrupt
         sizes.append(len(args[2]))
-        return original(*args, **options)  # type: ignore[arg-type]
+        return run_attack(*args, **options)
 
     monkeypatch.setattr(steps, "run_attack", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -191,11 +192,11 @@ def test_no_turn_of_the_choice_sees_the_test_fold_or_validates_on_its_own_refere
     artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
-    original, turns = pipeline.run_trials, []
+    turns: list[Rotation] = []
 
     def watched(grid: DetectorGrid, rotations: list[Rotation]) -> Iterator[Trial]:
         turns.extend(rotations)
-        return original(grid, rotations)
+        return run_trials(grid, rotations)
 
     monkeypatch.setattr(pipeline, "run_trials", watched)
     assert build.fitted.best in build.fitted.trials

@@ -26,7 +26,7 @@ from modeguard.detector import (
 from modeguard.detector.questions import QUESTIONS, AtImage, Observation, Question
 from modeguard.detector.scorers import SCORERS, References, ScorerKind
 from modeguard.offline.console import Console
-from modeguard.offline.pipeline.build import Build
+from modeguard.offline.pipeline import Build
 from modeguard.offline.tuning import TuningError
 from modeguard.templates_store.bundles import read_bundle
 from tests.offline.toy_build import toy_recipe

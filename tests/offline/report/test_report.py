@@ -17,8 +17,8 @@ from PIL import Image
 from modeguard.detector import NO_TEMPLATE, Verdict, detect, judge, to_bytes
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import Evaluation, evaluation_table, paired_scores
+from modeguard.offline.pipeline import Build
 from modeguard.offline.pipeline import build as pipeline
-from modeguard.offline.pipeline.build import Build
 from modeguard.offline.report import Case, ReportError, cases_of, png_of
 from modeguard.offline.report.cases import pooled_pairs, spread_of
 from modeguard.offline.report.pictures import difference_uri, png_uri

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from modeguard.detector import Detections, detect, to_pixels
-from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images.decoding import decode_image
+from modeguard.templates_store.bundles import Bundle
+from modeguard.templates_store.images import decode_image
 from tests.service.conftest import LIMITS, PNG, MakeClient, problem_of
 from tests.service.toy import BLUE, NEARLY_GREY, RED, image_file
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 from tests.service.conftest import MakeClient
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from modeguard.service.app import create_app
 from modeguard.service.http import RequestEnvelope
 from modeguard.service.inference import NoLongerWantedError
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 from tests.service.conftest import PNG, MakeClient, MakeSettings, problem_of
 from tests.service.toy import RED, image_file
 

@@ -21,8 +21,8 @@ from modeguard.service.inference import (
     NotReadyError,
     scheduler,
 )
-from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images.decoding import decode_image
+from modeguard.templates_store.bundles import Bundle
+from modeguard.templates_store.images import decode_image
 from tests.service.toy import BLUE, FACTORY, NEARLY_GREY, RED, image_file
 
 pytestmark = pytest.mark.anyio

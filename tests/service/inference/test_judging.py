@@ -5,8 +5,8 @@ import pytest
 from modeguard.detector import Sliced
 from modeguard.service.inference import ServedBundle
 from modeguard.service.inference.judging import judge
-from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images.decoding import decode_image
+from modeguard.templates_store.bundles import Bundle
+from modeguard.templates_store.images import decode_image
 from tests.service.toy import BLUE, NEARLY_GREY, RED, image_file
 
 

@@ -12,15 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from modeguard.detector import Detector, detect, to_pixels
+from modeguard.templates_store.bundles import MANIFEST_FILE, Bundle, BundleError, Manifest, read_bundle
 from modeguard.templates_store.bundles import bundle as bundle_module
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest
 from modeguard.templates_store.classifiers import (
     ClassifierError,
     NetworkClassifier,
     save_weights,
 )
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 from tests.templates_store.bundles.toy_bundle import NAMES, SPEC, edit_manifest, random_classifier, weights_of, write
 
 

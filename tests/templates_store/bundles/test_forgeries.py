@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, read_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError
+from modeguard.templates_store.bundles import DETECTOR_FILE, MANIFEST_FILE, BundleError, read_bundle
 from modeguard.templates_store.classifiers import save_weights
 from tests.templates_store.bundles.toy_bundle import edit_manifest, random_classifier, rehash
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from modeguard.detector import Detector, detect, to_pixels
-from modeguard.templates_store.bundles.bundle import read_bundle
-from modeguard.templates_store.bundles.manifest import BundleError
+from modeguard.templates_store.bundles import BundleError, read_bundle
 from modeguard.templates_store.classifiers import (
     TRUST_EVERYTHING,
     ClassifierError,

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from modeguard.detector import Detector
-from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE
+from modeguard.templates_store.bundles import MANIFEST_FILE, write_bundle
 from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, StoredClassifier, build_classifier
-from modeguard.templates_store.images.decoding import InputSpec
+from modeguard.templates_store.images import InputSpec
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))
 NAMES = ("zero", "one", "two")

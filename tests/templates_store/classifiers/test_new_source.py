@@ -11,7 +11,7 @@ from torch import Tensor
 from modeguard.detector import DetectorConfig, FitSet, detect, fit, to_pixels
 from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from modeguard.templates_store.classifiers import (
     SOURCES,
     ClassifierError,

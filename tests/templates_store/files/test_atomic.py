@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modeguard.templates_store.files.atomic import sweep_leftovers, write_directory_atomically, write_file_atomically
+from modeguard.templates_store.files import sweep_leftovers, write_directory_atomically, write_file_atomically
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -104,7 +104,7 @@ def test_a_killed_writer_is_cleaned_up_by_the_next(existing: Path) -> None:
         """
         import os, signal, sys
         from pathlib import Path
-        from modeguard.templates_store.files.atomic import write_directory_atomically
+        from modeguard.templates_store.files import write_directory_atomically
         with write_directory_atomically(Path(sys.argv[1])) as directory:
             (directory / "manifest.json").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_many_processes_writing_one_directory_leave_one_whole_version(tmp_path: 
         """
         import sys
         from pathlib import Path
-        from modeguard.templates_store.files.atomic import write_directory_atomically
+        from modeguard.templates_store.files import write_directory_atomically
         for round in range(30):
             with write_directory_atomically(Path(sys.argv[1])) as directory:
                 for part in "abc":
