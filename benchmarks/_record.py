@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modeguard.detector.pixels import to_pixels
+from modeguard.detector import to_pixels
 from modeguard.offline.data import DataConfig, load_dataset
 from modeguard.templates_store.classifiers import (
     ClassifierSpec,
-    StoredClassifier,
     build_classifier,
     load_classifier,
 )
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 RESULTS = Path(__file__).parent / "results"
 _PLACES = ("--results", "--artifacts")

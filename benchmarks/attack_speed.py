@@ -31,7 +31,7 @@ from modeguard.offline.attacks import (
     is_misclassified,
     run_attack,
 )
-from modeguard.templates_store.classifiers import StoredClassifier
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it

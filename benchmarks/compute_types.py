@@ -12,7 +12,7 @@ from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from modeguard.detector import Detector, DetectorConfig
 from modeguard.detector.questions import Curves
-from modeguard.offline.console import Console
+from modeguard.offline import Console
 from modeguard.offline.evaluation import auroc, flagged_shares, paired_scores
 from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import Recipe, read_recipe

@@ -5,7 +5,7 @@ Builds each recipe (artefacts are reused) and measures it on its test fold. Need
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from modeguard.offline.console import Console
+from modeguard.offline import Console
 from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import read_recipe
 

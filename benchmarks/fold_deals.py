@@ -13,7 +13,7 @@ from benchmarks._record import write_record
 from modeguard.detector import Detector, DetectorConfig, rows_per_image
 from modeguard.detector.paths import evenly_spaced
 from modeguard.detector.questions import Curves
-from modeguard.offline.console import Console
+from modeguard.offline import Console
 from modeguard.offline.evaluation import auroc, paired_scores, tpr_at_fpr
 from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import Recipe, read_recipe

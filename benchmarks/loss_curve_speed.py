@@ -16,7 +16,7 @@ from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now
 from modeguard.detector import ClassTemplates, Counted, Sliced, cross_entropy_and_margin
 from modeguard.detector.paths import evenly_spaced, straight_path
 from modeguard.detector.questions import Curves, observe
-from modeguard.templates_store.classifiers import StoredClassifier
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 N_CLASSES = 10
 

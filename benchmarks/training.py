@@ -12,7 +12,7 @@ import torch
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from modeguard.detector import Sliced, to_pixels
-from modeguard.offline.console import Console
+from modeguard.offline import Console
 from modeguard.offline.pipeline import Build
 from modeguard.offline.recipe import read_recipe
 from modeguard.offline.training import train_classifier

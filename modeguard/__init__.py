@@ -35,7 +35,7 @@ _HOMES = {
     "Detections": "modeguard.detector",
     "Detector": "modeguard.detector",
     "Verdict": "modeguard.detector",
-    "decode_image": "modeguard.templates_store.images.decoding",
+    "decode_image": "modeguard.templates_store.images",
     "detect": "modeguard.detector",
     "read_bundle": "modeguard.templates_store.bundles",
     "to_pixels": "modeguard.detector",

@@ -28,8 +28,8 @@ from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit, to_pixels
 from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
 from modeguard.offline.attacks import ATTACKS, Fgsm, Misclassified, run_attack
+from modeguard.offline.cli import COMMANDS, app, load_command
 from modeguard.offline.cli import main as command_line
-from modeguard.offline.cli.app import COMMANDS, app, load_command
 from modeguard.offline.data import DATASETS, DataConfig, SplitConfig, load_dataset
 from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe import (
@@ -45,10 +45,10 @@ from modeguard.offline.tuning import DetectorGrid
 from modeguard.service import ENV_PREFIX, Settings, create_app
 from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
 from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
+from modeguard.templates_store import choose_templates
 from modeguard.templates_store.bundles import read_bundle, write_bundle
 from modeguard.templates_store.classifiers import ClassifierSpec, architecture_forms
 from modeguard.templates_store.images import InputSpec
-from modeguard.templates_store.templates import choose_templates
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = {

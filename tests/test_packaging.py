@@ -15,7 +15,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeguard.offline.cli.extras import OF_BUILD
+from modeguard.offline.cli import OF_BUILD
 from tests.repository import PACKAGES, ROOMS, ROOT, repository_files
 from tests.service.toy import FACTORY, RED, image_file, write_toy_bundle
 

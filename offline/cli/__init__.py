@@ -4,6 +4,7 @@
 may import torch, or what imports it, on behalf of all commands.
 """
 
-from modeguard.offline.cli.app import main
+from modeguard.offline.cli.app import COMMANDS, app, load_command, main
+from modeguard.offline.cli.extras import OF_BUILD
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "OF_BUILD", "app", "load_command", "main"]

@@ -14,11 +14,12 @@ from modeguard.offline.attacks import Attack, Misclassified, run_attack
 from modeguard.offline.console import Console
 from modeguard.offline.data import ImageDataset, ImageRoles, LabelledImages, SplitConfig, deal_roles
 from modeguard.offline.pipeline.artifacts import ArtifactEntry
-from modeguard.offline.pipeline.parts import Engine, Part, all_parts, parts_of
+from modeguard.offline.pipeline.parts import Part, WorkEngine, all_parts, parts_of
 from modeguard.offline.recipe import AttackPlan, TemplateConfig
 from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
-from modeguard.templates_store.classifiers import ClassifierSpec, StoredClassifier, save_weights
-from modeguard.templates_store.templates import choose_templates
+from modeguard.templates_store import choose_templates
+from modeguard.templates_store.classifiers import ClassifierSpec, save_weights
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 IMAGES_PER_PART = 256
 
@@ -169,7 +170,7 @@ def attack_images(
     entry: ArtifactEntry,
     *,
     seed: str,
-    engine: Engine,
+    engine: WorkEngine,
     console: Console,
     device: torch.device,
 ) -> Attacked:
@@ -214,7 +215,7 @@ def observe_images(
     entry: ArtifactEntry,
     *,
     seed: str,
-    engine: Engine,
+    engine: WorkEngine,
     console: Console,
     device: torch.device,
 ) -> Observation:

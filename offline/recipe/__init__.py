@@ -8,9 +8,9 @@ from modeguard.offline.recipe.errors import RecipeError
 from modeguard.offline.recipe.reading import read_recipe, shipped_recipes
 from modeguard.offline.recipe.recipe import Recipe
 from modeguard.offline.recipe.sections import (
-    CALIBRATION,
-    EXTRA,
-    SOURCES,
+    CALIBRATION_SET,
+    EXTRA_SET,
+    SOURCE_SET,
     AttackPlan,
     ClassifierSection,
     InputSection,
@@ -18,9 +18,9 @@ from modeguard.offline.recipe.sections import (
 )
 
 __all__ = [
-    "CALIBRATION",
-    "EXTRA",
-    "SOURCES",
+    "CALIBRATION_SET",
+    "EXTRA_SET",
+    "SOURCE_SET",
     "AttackPlan",
     "ClassifierSection",
     "InputSection",

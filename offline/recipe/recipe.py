@@ -8,15 +8,15 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeguard.detector.calibration import smallest_calibration_set
+from modeguard.detector import smallest_calibration_set
 from modeguard.offline.attacks import ATTACKS
 from modeguard.offline.data import DATASETS, DataConfig, SplitConfig
 from modeguard.offline.evaluation import EvaluationConfig
 from modeguard.offline.recipe.errors import RecipeError, choices
 from modeguard.offline.recipe.sections import (
-    CALIBRATION,
-    EXTRA,
-    SOURCES,
+    CALIBRATION_SET,
+    EXTRA_SET,
+    SOURCE_SET,
     AttackPlan,
     ClassifierSection,
     InputSection,
@@ -99,7 +99,7 @@ def _check_attacks(recipe: Recipe) -> None:
     for name, plan in recipe.attacks.items():
         if not _NAME.fullmatch(name):
             raise RecipeError(f"[attacks.{name}]: expected a name of letters, digits, '.', '_' and '-'")
-        if name in (CALIBRATION, SOURCES, EXTRA):
+        if name in (CALIBRATION_SET, SOURCE_SET, EXTRA_SET):
             raise RecipeError(f"[attacks.{name}] has the name of a set of natural images; choose another name")
         if plan.n_sources is not None and plan.n_sources > recipe.split.n_sources:
             raise RecipeError(

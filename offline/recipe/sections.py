@@ -6,20 +6,20 @@ from typing import Literal
 
 from modeguard.offline.attacks import Attack
 from modeguard.offline.recipe.errors import RecipeError
+from modeguard.templates_store import MissingClasses
 from modeguard.templates_store.classifiers import ClassifierSpec, parse_architecture
-from modeguard.templates_store.templates import MissingClasses
 
 __all__ = [
-    "CALIBRATION",
-    "EXTRA",
-    "SOURCES",
+    "CALIBRATION_SET",
+    "EXTRA_SET",
+    "SOURCE_SET",
     "AttackPlan",
     "ClassifierSection",
     "InputSection",
     "TemplateConfig",
 ]
 
-CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
+CALIBRATION_SET, SOURCE_SET, EXTRA_SET = "calibration", "sources", "extra"
 """Names of the natural sets of images of a build; its attacks have other names."""
 
 

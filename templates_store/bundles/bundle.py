@@ -44,13 +44,13 @@ from modeguard.templates_store.bundles.manifest import (
 )
 from modeguard.templates_store.classifiers import (
     ClassifierSpec,
-    StoredClassifier,
     Trust,
     classifier_of,
     dtype_name,
     file_suffix,
     save_weights,
 )
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 from modeguard.templates_store.files import TensorFileError, tensors_of, write_directory_atomically
 from modeguard.templates_store.images import InputSpec
 

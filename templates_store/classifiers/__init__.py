@@ -23,14 +23,11 @@ from modeguard.templates_store.classifiers.loading import (
     save_weights,
 )
 from modeguard.templates_store.classifiers.network_classifier import NetworkClassifier
-from modeguard.templates_store.classifiers.sources import ARCHITECTURES, SOURCES, Source, StoredClassifier
 from modeguard.templates_store.classifiers.spec import ClassifierSpec
 from modeguard.templates_store.classifiers.trust import TRUST_EVERYTHING, TRUST_NOTHING, Trust
 
 __all__ = [
-    "ARCHITECTURES",
     "DTYPES",
-    "SOURCES",
     "TRUST_EVERYTHING",
     "TRUST_NOTHING",
     "Architecture",
@@ -39,8 +36,6 @@ __all__ = [
     "DeviceError",
     "DtypeName",
     "NetworkClassifier",
-    "Source",
-    "StoredClassifier",
     "Trust",
     "architecture_forms",
     "build_classifier",

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 
 __all__ = ["ClassifierError", "DeviceError", "nearest_names"]
 

@@ -18,7 +18,7 @@ from modeguard.offline.cli.demo import ask, run_demo, samples_of
 from modeguard.offline.cli.demo_server import ServerError, running_server
 from modeguard.offline.console import Console
 from modeguard.offline.pipeline import Build
-from modeguard.offline.recipe.recipe import Recipe
+from modeguard.offline.recipe import Recipe
 from modeguard.templates_store.bundles import read_bundle
 from tests.offline.toy_build import toy_recipe
 

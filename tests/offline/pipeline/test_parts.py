@@ -12,7 +12,7 @@ from modeguard.detector import to_bytes
 from modeguard.detector.questions import Curves
 from modeguard.offline.attacks import Pgd
 from modeguard.offline.pipeline.artifacts import ArtifactStore
-from modeguard.offline.pipeline.parts import Engine, Part, Work, all_parts, in_turn, parts_of
+from modeguard.offline.pipeline.parts import Part, Work, WorkEngine, all_parts, in_turn, parts_of
 from modeguard.offline.pipeline.steps import AttackWork, ObserveWork
 from tests.conftest import ToyClassifier, toy_templates
 
@@ -52,7 +52,7 @@ def test_parts_cover_the_images_once_and_have_seeds_of_their_own() -> None:
 
 @pytest.mark.parametrize("work", [attack_work(), observe_work()], ids=["attack", "observe"])
 def test_every_engine_gives_the_same_bit_for_bit(work: Work, tmp_path: Path) -> None:
-    def made_by(engine: Engine, name: str) -> list[dict[str, Tensor]]:
+    def made_by(engine: WorkEngine, name: str) -> list[dict[str, Tensor]]:
         told: list[int] = []
         entry = ArtifactStore(tmp_path).entry(name, 64 * "0")
         outcomes = all_parts(work, parts_of(30, 8, "seed"), entry, engine=engine, on_images=told.append)

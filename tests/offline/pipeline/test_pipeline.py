@@ -12,7 +12,6 @@ import torch
 
 from modeguard.offline.attacks import AttackedImages, Fgsm, run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.evaluation import results as evaluation_results
 from modeguard.offline.pipeline import Build, steps
 from modeguard.offline.pipeline import build as pipeline
 from modeguard.offline.recipe import Recipe
@@ -116,7 +115,7 @@ INTERRUPTED = {
     "observing": (steps, "observe"),
     "tuning": (pipeline, "run_trials"),
     "fitting": (pipeline, "fit_observed"),
-    "evaluating": (evaluation_results, "measure"),
+    "evaluating": (pipeline, "evaluate"),
     "bundle": (pipeline, "write_bundle"),
 }
 

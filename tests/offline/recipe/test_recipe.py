@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modeguard.offline.attacks import ATTACKS, CarliniWagner, Pgd
-from modeguard.offline.pipeline.artifacts import canonical_json
+from modeguard.offline.pipeline import canonical_json
 from modeguard.offline.recipe import Recipe, RecipeError, read_recipe, shipped_recipes
 
 SMALLEST = """

@@ -18,7 +18,6 @@ from modeguard.detector import NO_TEMPLATE, Verdict, detect, judge, to_bytes
 from modeguard.offline.console import Console
 from modeguard.offline.evaluation import Evaluation, evaluation_table, paired_scores
 from modeguard.offline.pipeline import Build
-from modeguard.offline.pipeline import build as pipeline
 from modeguard.offline.report import Case, ReportError, cases_of, png_of
 from modeguard.offline.report.cases import pooled_pairs, spread_of
 from modeguard.offline.report.pictures import difference_uri, png_uri
@@ -192,7 +191,7 @@ def test_an_abstention_is_shown_as_one(build: Build, tmp_path: Path, monkeypatch
         template=None,
         losses=np.full_like(case.adversarial.losses, np.nan),
     )
-    monkeypatch.setattr(pipeline, "cases_of", lambda *_: [replace(case, adversarial=nothing)])
+    monkeypatch.setattr("modeguard.offline.pipeline.build.cases_of", lambda *_: [replace(case, adversarial=nothing)])
     build.write_report(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "no verdict" in text

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from modeguard.detector import Detector
 from modeguard.templates_store.bundles import MANIFEST_FILE, write_bundle
-from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, StoredClassifier, build_classifier
+from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 from modeguard.templates_store.images import InputSpec
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))

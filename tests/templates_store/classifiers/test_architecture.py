@@ -5,13 +5,12 @@ import re
 import pytest
 
 from modeguard.templates_store.classifiers import (
-    ARCHITECTURES,
-    SOURCES,
     Architecture,
     ClassifierError,
     architecture_forms,
     parse_architecture,
 )
+from modeguard.templates_store.classifiers.sources import ARCHITECTURES, SOURCES
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
 from modeguard.templates_store.bundles import read_bundle
 from modeguard.templates_store.classifiers import (
-    SOURCES,
     ClassifierError,
     ClassifierSpec,
     Trust,
@@ -24,6 +23,7 @@ from modeguard.templates_store.classifiers import (
     parse_architecture,
     save_weights,
 )
+from modeguard.templates_store.classifiers.sources import SOURCES
 from modeguard.templates_store.templates import choose_templates
 from tests.templates_store.bundles.toy_bundle import write
 
