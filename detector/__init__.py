@@ -46,12 +46,13 @@ from modeguard.detector.records import (
 )
 from modeguard.detector.rows import Classifier, Counted, FeatureMapClassifier, Sliced, at_least_float32, check_images
 from modeguard.detector.templates import ClassTemplates
-from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, CurvesShown, NoVerdict, Verdict
+from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, VERDICT_WORDS, CurvesShown, NoVerdict, Verdict
 
 __all__ = [
     "FEATURES",
     "NOT_FINITE",
     "NO_TEMPLATE",
+    "VERDICT_WORDS",
     "ClassTemplates",
     "Classifier",
     "Counted",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from modeguard.detector.calibration import smallest_calibration_set
 from modeguard.detector.errors import DetectorInputError
-from modeguard.detector.questions import AnyQuestion
+from modeguard.detector.questions import QUESTIONS, AnyQuestion
 from modeguard.detector.scorers import NeighborsOptions, ScorerOptions
 
 
@@ -37,3 +37,9 @@ class DetectorConfig:
             )
         if not self.features or len(set(self.features)) != len(self.features):
             raise DetectorInputError(f"features are one or more different families, got {self.features}")
+        # a name that no family asks by would be passed over, and the question asked with its defaults
+        for name, question in self.questions.items():
+            if name not in QUESTIONS or not isinstance(question, QUESTIONS[name]):
+                raise DetectorInputError(
+                    f"questions are some of {', '.join(QUESTIONS)}, each of its own type, got {name} = {question}"
+                )

@@ -19,7 +19,7 @@ from modeguard.detector.records import Leaf, check_shapes
 from modeguard.detector.rows import Classifier, Counted
 from modeguard.detector.scorers import References, Scorer
 from modeguard.detector.templates import ClassTemplates
-from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, CurvesShown, NoVerdict, Rows, Verdict
+from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, CurvesShown, CurveValues, NoVerdict, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +53,7 @@ class Detector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What is said of n images.
+    """Verdicts on n images.
 
     Attributes:
         score: (n,) float64, any real number, higher is more adversarial; NaN where abstained.
@@ -81,9 +81,10 @@ class Detections:
     @property
     def reasons(self) -> list[NoVerdict | None]:
         """Why there is no verdict, one reason an image; None where there is one."""
+        needs_template = self.curves is not None  # without curves no template is looked at, so none can be missing
         pairs = zip(self.is_abstained.tolist(), self.has_template.tolist(), strict=True)
         return [
-            None if not is_abstained else NOT_FINITE if has_template else NO_TEMPLATE
+            None if not is_abstained else NO_TEMPLATE if needs_template and not has_template else NOT_FINITE
             for is_abstained, has_template in pairs
         ]
 
@@ -258,5 +259,5 @@ def _curves_of(detector: Detector, observation: Observation) -> tuple[tuple[floa
     return question.alphas, asked.selected(observation.answers["curves"], question, detector.config.n_templates)
 
 
-def _finite(curves: Tensor) -> Rows:
+def _finite(curves: Tensor) -> CurveValues:
     return tuple(tuple(value if math.isfinite(value) else None for value in curve) for curve in curves.tolist())

@@ -5,7 +5,7 @@ To add one: write its function here or in a file of its own, and add one line to
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from modeguard.detector.config import DetectorConfig
 from modeguard.detector.errors import DetectorInputError
 from modeguard.detector.questions import (
     QUESTIONS,
+    AnyQuestion,
     LossCurves,
     NoiseAnswer,
     Observation,
@@ -89,9 +90,9 @@ def _noise_margin(observation: Observation, _: DetectorConfig) -> Tensor:
     return _noise(observation).margins
 
 
-def _persistence(observation: Observation, config: DetectorConfig) -> Tensor:
+def _persistence(observation: Observation, _: DetectorConfig) -> Tensor:
     """Logarithm of the gamma-persistence, Bell definition 4.2, within the bounds of the search."""
-    question: Persistence = questions_of(config)["persistence"]
+    question = cast("Persistence", observation.questions["persistence"])
     answer: PersistenceAnswer = observation.answers["persistence"]
     return answer.sigma.clamp(question.min_sigma, question.max_sigma).log()[:, None]
 
@@ -120,7 +121,7 @@ def families_of(config: DetectorConfig) -> list[FeatureFamily]:
     return [FEATURES[name] for name in config.features]
 
 
-def questions_of(config: DetectorConfig) -> dict[str, Any]:
+def questions_of(config: DetectorConfig) -> dict[str, AnyQuestion]:
     """The questions that a configuration's families need, with its options, in the order of `QUESTIONS`."""
     needed = frozenset().union(*(family.questions for family in families_of(config)))
     return {name: config.questions.get(name) or kind() for name, kind in QUESTIONS.items() if name in needed}
@@ -128,8 +129,7 @@ def questions_of(config: DetectorConfig) -> dict[str, Any]:
 
 def rows_per_image(config: DetectorConfig) -> int:
     """Rows that an image costs at the most: its own, and those of the questions."""
-    costs: list[int] = [question.n_rows(config.n_templates) for question in questions_of(config).values()]
-    return 1 + sum(costs)
+    return 1 + sum(question.n_rows(config.n_templates) for question in questions_of(config).values())
 
 
 def extract_features(config: DetectorConfig, observation: Observation) -> Tensor:

@@ -64,7 +64,7 @@ def to_tensors(record: object) -> dict[str, Tensor]:
 
 
 def from_tensors(kind: type[Record], tensors: Mapping[str, Tensor], /, **given: object) -> Record:
-    """The record of some tensors, whoever made them.
+    """A record made of tensors by name, which are checked: anybody may have written them.
 
     Args:
         kind: the record's type.

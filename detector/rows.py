@@ -4,7 +4,7 @@ A classifier around a classifier is a classifier: `Sliced` bounds what goes thro
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +56,8 @@ class Sliced:
         DetectorInputError: if the bound is below 1.
     """
 
+    is_sliced: ClassVar[bool] = True
+
     def __init__(self, classifier: Classifier, rows_per_call: int = ROWS_PER_CALL) -> None:
         if rows_per_call < 1:
             raise DetectorInputError(f"rows_per_call is at least 1, got {rows_per_call}")
@@ -84,12 +86,23 @@ class Counted:
         self.n_classes = classifier.n_classes
         self.input_shape = classifier.input_shape
         self.n_rows = 0
+        self.is_sliced = _is_sliced(classifier)
         self._classifier = classifier
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of the classifier that is counted for."""
         self.n_rows += len(images)
         return self._classifier(images)
+
+
+def in_slices(classifier: Classifier) -> Classifier:
+    """The classifier in slices of `ROWS_PER_CALL`; one that is sliced already keeps its own bound, higher or lower."""
+    # slices within slices would bound the rows twice, and compute them three times under gradients
+    return classifier if _is_sliced(classifier) else Sliced(classifier)
+
+
+def _is_sliced(classifier: Classifier) -> bool:
+    return bool(getattr(classifier, "is_sliced", False))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

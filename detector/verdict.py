@@ -9,10 +9,11 @@ NoVerdict = Literal["no_template_for_class", "score_not_finite"]
 NO_TEMPLATE: NoVerdict = "no_template_for_class"
 NOT_FINITE: NoVerdict = "score_not_finite"
 
-Rows = tuple[tuple[float | None, ...], ...]
+CurveValues = tuple[tuple[float | None, ...], ...]
 """(n_templates, n_points); None where the classifier's answer is not finite, as JSON has no word for that."""
 
-_WORDS = {True: "adversarial", False: "natural", None: "no verdict"}
+VERDICT_WORDS: dict[bool | None, str] = {True: "adversarial", False: "natural", None: "no verdict"}
+"""What people read: by `Verdict.is_flagged`, or the member `is_adversarial` of the server's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ class CurvesShown:
     """
 
     alphas: tuple[float, ...]
-    losses: Rows
-    margins: Rows
+    losses: CurveValues
+    margins: CurveValues
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is said of one image.
+    """The verdict on one image.
 
     Attributes:
         predicted: index of the classifier's class.
@@ -53,4 +54,4 @@ class Verdict:
     @property
     def word(self) -> str:
         """The verdict in a word: "adversarial", "natural" or "no verdict"."""
-        return _WORDS[self.is_flagged]
+        return VERDICT_WORDS[self.is_flagged]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modeguard.detector.questions.question import AnyQuestion, AtImage
 from modeguard.detector.records import from_tensors, join, pick, under
-from modeguard.detector.rows import Classifier, Sliced, check_images
+from modeguard.detector.rows import Classifier, check_images, in_slices
 from modeguard.detector.templates import ClassTemplates
 
 _BYTES_AT_ONCE = 64 * 2**20
@@ -39,8 +39,8 @@ def observe(
     """Ask the classifier about the images themselves, and then the questions.
 
     Rows are made a slice of images at a time, so that memory does not grow with the images, and the classifier gets at
-    most `ROWS_PER_CALL` of them in a call; wrap it in `Sliced` for fewer. Differentiable with respect to the images as
-    far as the questions are.
+    most `ROWS_PER_CALL` of them in a call; wrap it in `Sliced` for fewer or more. Differentiable with respect to the
+    images as far as the questions are.
 
     Args:
         questions: by name.
@@ -52,7 +52,7 @@ def observe(
         DetectorInputError: if the images have another shape or type than the classifier takes.
     """
     check_images(classifier, images)
-    sliced = Sliced(classifier)
+    sliced = in_slices(classifier)
     at_image = AtImage(sliced(images))
     answers = {name: _answer_of(question, sliced, images, at_image, templates) for name, question in questions.items()}
     return Observation(questions, at_image, answers)

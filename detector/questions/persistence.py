@@ -72,7 +72,7 @@ class Persistence(Question[PersistenceAnswer]):
         return self.max_sigma**-2
 
     def n_rows(self, n_templates: int) -> int:
-        """The most that bracketing takes if its first bracket holds the answer."""
+        """The most that bracketing takes if its first bracket holds the answer; widening it costs more."""
         return self.n_draws * (2 + self.max_steps)
 
     def ask(
@@ -95,6 +95,7 @@ class Persistence(Question[PersistenceAnswer]):
 
         sigma = (low + high) / 2
         active = (~is_lost & ~is_kept).nonzero()[:, 0]
+        # sigma, low and high have every image; `active` are the places of those still searched for
         for _ in range(self.max_steps):
             if len(active) == 0:
                 break

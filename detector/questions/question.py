@@ -31,16 +31,16 @@ class AtImage:
 
 
 class Question(Protocol[Answer]):
-    """Something that the classifier is asked about images. A record whose fields are the question's options.
+    """One kind of question to the classifier; a record whose fields are the question's options.
 
-    The last two methods have an answer of their own for questions that are asked in one way at a time.
+    `joined` and `selected` as they are here do for a question of which a build asks one version only.
     """
 
     answer_type: ClassVar[type]
     """The record of the answer; all its leaves count images."""
 
     def ask(self, classifier: Classifier, images: Tensor, at_image: AtImage, templates: ClassTemplates) -> Answer:
-        """Ask.
+        """Make the rows, ask the classifier, and put its answers together.
 
         Args:
             classifier: takes any number of rows, also none, see `Sliced`.
@@ -65,7 +65,7 @@ class Question(Protocol[Answer]):
         return self
 
     def selected(self, answer: Answer, question: Self, n_templates: int) -> Answer:
-        """From the answer to this question that to another one, at no cost.
+        """The answer to a narrower question, taken from the answer to this one; the classifier is not asked.
 
         Args:
             answer: to this question.

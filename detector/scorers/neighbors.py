@@ -129,6 +129,8 @@ class Neighbors:
         votes = self.is_adversarial[nearest].to(distances.dtype)
         if self.options.weights == "uniform":
             return votes.mean(dim=1)
+        # as in scikit-learn, references at distance 0 outvote all others; the inner `where` keeps 1 / 0, whose gradient
+        # is NaN, out of the graph
         is_same = distances == 0
         inverse = torch.where(is_same, 0.0, 1 / torch.where(is_same, 1.0, distances))
         weights = torch.where(is_same.any(dim=1, keepdim=True), is_same.to(distances.dtype), inverse)
@@ -168,4 +170,5 @@ def _with_ties_in_order(distances: Tensor, n_candidates: int) -> Tensor:
     is_tied = (distances <= cut + slack) & ~is_inside
     places_left = n_candidates - is_inside.sum(dim=1, keepdim=True)
     is_chosen = is_inside | (is_tied & (is_tied.cumsum(dim=1) <= places_left))
+    # as many are chosen in every row, so the columns of all rows, which nonzero gives in order, are a rectangle
     return is_chosen.nonzero()[:, 1].reshape(len(distances), n_candidates)

@@ -10,7 +10,7 @@ import httpx
 import torch
 from torch import Tensor
 
-from modeguard.detector import Sliced, to_bytes, to_pixels
+from modeguard.detector import VERDICT_WORDS, Sliced, to_bytes, to_pixels
 from modeguard.offline.cli.demo_server import ServerError, running_server
 from modeguard.offline.cli.options import ARTIFACTS, ArtifactsOption
 from modeguard.offline.cli.resumable import resumable
@@ -26,7 +26,6 @@ _RECIPE = "digits"
 _N_NATURAL, _N_PER_ATTACK = 3, 2
 _ANSWER_TIMEOUT_S = 60.0
 _COLUMNS = ("image", "true label", "predicted", "score", "p-value", "verdict")
-_VERDICTS = {True: "adversarial", False: "natural", None: "no verdict"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +159,7 @@ def _tell_verdicts(
             result["predicted"]["name"],
             _figure(result["score"]),
             _figure(result["p_value"]),
-            _VERDICTS[result["is_adversarial"]],
+            VERDICT_WORDS[result["is_adversarial"]],
         ]
         for sample, result in zip(samples, results, strict=True)
     ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from modeguard.detector import Sliced, Verdict, detect, to_pixels
+from modeguard.detector import Verdict, detect, to_pixels
 from modeguard.offline.cli.options import BundleOption, DeviceOption, TrustOption
 from modeguard.offline.console import Console
 from modeguard.templates_store.bundles import Bundle, read_bundle
@@ -24,7 +24,7 @@ _NOTHING = dict.fromkeys(["predicted", "score", "p_value", "is_adversarial", "re
 
 @dataclass(frozen=True, slots=True)
 class JudgedFile:
-    """What is said of one file.
+    """One file and its verdict.
 
     Attributes:
         file: path as it was given.
@@ -97,7 +97,7 @@ def judge_file(bundle: Bundle, file: Path, *, with_curves: bool = False) -> Judg
     except InvalidImage as error:
         return JudgedFile(str(file), str(error))
     pixels = to_pixels(image)[None].to(bundle.detector.templates.images.device)
-    (verdict,) = detect(bundle.detector, Sliced(bundle.classifier), pixels).verdicts(with_curves=with_curves)
+    (verdict,) = detect(bundle.detector, bundle.classifier, pixels).verdicts(with_curves=with_curves)
     return JudgedFile(str(file), verdict)
 
 

@@ -231,6 +231,21 @@ def test_a_verdict_that_is_none_says_why_and_what_is_not_finite_is_none(
     assert verdict.curves.losses[0][0] is None
 
 
+def test_what_is_not_finite_is_no_missing_template_where_none_is_looked_at(
+    classifier: ToyClassifier, images: Tensor
+) -> None:
+    class Broken(ToyClassifier):
+        def __call__(self, images: Tensor) -> Tensor:
+            return super().__call__(images) * float("nan")
+
+    templates = toy_templates(classifier, classes=torch.tensor([3]))
+    config = DetectorConfig(features=("sorted_logits",), scorer=NeighborsOptions(n_neighbors=3))
+    detector = fit(config, classifier, templates, FitSet(images, torch.arange(64) % 2 == 0), images)
+    found = detect(detector, Broken(), images[:2])
+    assert not found.has_template.any()
+    assert found.reasons == [NOT_FINITE, NOT_FINITE]
+
+
 def test_an_observation_without_what_a_family_needs_is_refused(
     fitted: Detector, classifier: ToyClassifier, images: Tensor
 ) -> None:
@@ -254,6 +269,8 @@ def test_too_few_calibration_images_are_refused(
         ({"features": ()}, "families"),
         ({"features": ("barrier", "barrier")}, "different families"),
         ({"n_logits": 0}, "at least 1"),
+        ({"questions": {"curve": Curves()}}, "questions are some of curves, noise, persistence, .* got curve = "),
+        ({"questions": {"noise": Curves()}}, "each of its own type, got noise = Curves"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from modeguard.detector import Counted, DetectorInputError, Sliced
+from modeguard.detector import ClassTemplates, Counted, DetectorInputError, Sliced
+from modeguard.detector.questions import Curves, observe
+from modeguard.detector.rows import ROWS_PER_CALL
 from tests.conftest import ToyClassifier
 
 
@@ -49,6 +51,19 @@ def test_counting_counts_rows(images: Tensor) -> None:
     counted(images)
     counted(images[:3])
     assert counted.n_rows == 67
+
+
+@pytest.mark.parametrize("bound", [10, 2 * ROWS_PER_CALL])
+def test_a_bound_of_ones_own_holds_lower_or_higher(images: Tensor, templates: ClassTemplates, bound: int) -> None:
+    """As an operator sets it, also where the rows are counted on the way."""
+    inner = ToyClassifier()
+    many = torch.cat([images] * 10)
+    leaf = many.clone().requires_grad_(True)
+    answer = observe({"curves": Curves((0.0, 0.5, 1.0))}, Counted(Sliced(inner, bound)), leaf, templates)
+    n_rows = inner.n_rows
+    assert inner.largest_call == bound
+    answer.at_image.logits.sum().backward()
+    assert inner.n_rows - n_rows == len(many)  # computed again once
 
 
 def test_a_bound_below_one_is_refused() -> None:
