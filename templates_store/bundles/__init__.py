@@ -3,9 +3,11 @@
 Not here: how either was made, and what is asked of them.
 """
 
-from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, Bundle, read_bundle, write_bundle
+from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, Bundle
 from modeguard.templates_store.bundles.manifest import FORMAT_VERSION, MANIFEST_FILE, BundleError, Manifest
+from modeguard.templates_store.bundles.reading import read_bundle
 from modeguard.templates_store.bundles.stored_config import config_of, plain_of
+from modeguard.templates_store.bundles.writing import write_bundle
 
 __all__ = [
     "DETECTOR_FILE",

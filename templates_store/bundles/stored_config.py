@@ -41,7 +41,7 @@ def plain_of(config: DetectorConfig) -> dict[str, Any]:
 
 
 def config_of(plain: object) -> DetectorConfig:
-    """The configuration of JSON values, whoever wrote them.
+    """The configuration that JSON values describe; anybody may have written them, so they are checked.
 
     Raises:
         ValueError: if they make none; names that are unknown are answered with the known ones.

@@ -12,8 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from modeguard.detector import Detector, detect, to_pixels
-from modeguard.templates_store.bundles import MANIFEST_FILE, Bundle, BundleError, Manifest, read_bundle
-from modeguard.templates_store.bundles import bundle as bundle_module
+from modeguard.templates_store.bundles import (
+    MANIFEST_FILE,
+    Bundle,
+    BundleError,
+    Manifest,
+    read_bundle,
+    reading,
+    writing,
+)
 from modeguard.templates_store.classifiers import (
     ClassifierError,
     NetworkClassifier,
@@ -103,14 +110,14 @@ def test_a_bundle_moves_to_the_gpu(path: Path, image_bytes: Tensor) -> None:
 def test_what_was_verified_is_what_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is swapped after its hash was taken must not be served."""
     genuine = load_file(path / "classifier.safetensors")
-    verified = bundle_module._verified_bytes
+    verified = reading._verified_bytes
 
     def then_swap(place: Path, name: str, manifest: Manifest) -> bytes:
         content = verified(place, name, manifest)
         save_weights(random_classifier(1), place / name)
         return content
 
-    monkeypatch.setattr(bundle_module, "_verified_bytes", then_swap)
+    monkeypatch.setattr(reading, "_verified_bytes", then_swap)
     loaded = weights_of(read_bundle(path).classifier)
     assert all(torch.equal(loaded[name], value) for name, value in genuine.items())
 
@@ -141,7 +148,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_no_half_of_the_new(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(bundle_module, stage, full)
+    monkeypatch.setattr(writing, stage, full)
     with pytest.raises(
         BundleError, match="was not written: No space left on device; what was there before is untouched"
     ):
@@ -160,6 +167,15 @@ def test_what_is_not_finite_is_never_written(tmp_path: Path, network: NetworkCla
     with pytest.raises(BundleError, match="3 class names are needed"):
         write(tmp_path / "bundle", network, made, class_names=("a",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_installed_libraries_are_named(
+    tmp_path: Path, network: NetworkClassifier, made: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes a bundle from the library need not have what only building installs."""
+    monkeypatch.setattr(writing, "_LIBRARIES", ("torch", "no-such-library"))
+    write(tmp_path / "bundle", network, made)
+    assert list(read_bundle(tmp_path / "bundle").manifest.libraries) == ["torch"]
 
 
 def test_a_detector_in_memory_is_of_one_device(path: Path) -> None:
