@@ -54,7 +54,7 @@ class Curves(Question[LossCurves]):
 
     def n_rows(self, n_templates: int) -> int:
         """A row for each inner point of each path; none for an image whose class has no template."""
-        return n_templates * sum(0 < alpha < 1 for alpha in self.alphas)
+        return n_templates * len(self._inner)
 
     def ask(self, classifier: Classifier, images: Tensor, at_image: AtImage, templates: ClassTemplates) -> LossCurves:
         """See `Question.ask`."""
@@ -62,8 +62,7 @@ class Curves(Question[LossCurves]):
         template_rows = templates.rows_of(predicted)
         covered = (template_rows >= 0).nonzero()[:, 0]
         own, far = predicted[covered], template_rows[covered]
-        grid = torch.tensor(self.alphas, dtype=at_image.logits.dtype, device=images.device)
-        inner = grid[(grid > 0) & (grid < 1)]
+        inner = torch.tensor(self._inner, dtype=at_image.logits.dtype, device=images.device)
 
         points = straight_path(images[covered], templates.images[far], inner)
         shape = points.shape[:3]
@@ -76,6 +75,11 @@ class Curves(Question[LossCurves]):
             for start, middle, end in zip(at_start, inside, at_end, strict=True)
         )
         return LossCurves(losses, margins)
+
+    @property
+    def _inner(self) -> tuple[float, ...]:
+        """Alphas strictly between the ends; as they are, since in float32 one very near an end would be that end."""
+        return tuple(alpha for alpha in self.alphas if 0 < alpha < 1)
 
     def _along(self, start: Tensor, inside: Tensor, end: Tensor, covered: Tensor, n_images: int) -> Tensor:
         """Join the known ends (n_covered,) and (n_covered, n_templates) to the points, and NaN for other images."""

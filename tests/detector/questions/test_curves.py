@@ -92,6 +92,20 @@ def test_rows_are_made_for_some_images_at_a_time_and_that_changes_nothing(
         assert classifier.largest_call == 64  # the images themselves; their paths go in smaller parts
 
 
+def test_an_alpha_that_float32_cannot_tell_from_an_end_is_a_point_of_its_own(
+    images: Tensor, templates: ClassTemplates
+) -> None:
+    class Single(ToyClassifier):
+        def __call__(self, images: Tensor) -> Tensor:
+            return super().__call__(images).float()
+
+    alphas, counted = (0.0, 0.5, 1 - 1e-9), Counted(Single())
+    losses = curves_of(counted, images.float(), templates, alphas).losses
+    assert counted.n_rows == 64 * (1 + Curves(alphas).n_rows(3))
+    ends = curves_of(Single(), images.float(), templates, (0.0, 0.5, 1.0)).losses
+    torch.testing.assert_close(losses, ends, atol=1e-4, rtol=1e-4)
+
+
 def test_gradients_are_those_of_finite_differences(classifier: ToyClassifier, templates: ClassTemplates) -> None:
     image = torch.rand((2, 1, 4, 4), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     image.requires_grad_(True)

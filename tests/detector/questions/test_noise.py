@@ -70,6 +70,11 @@ def test_persistence_of_a_class_without_boundary_is_infinite() -> None:
     assert torch.isinf(persistence_of(Persistence(gamma=0.4, n_draws=400), Wedge(1), images)).all()
 
 
+def test_persistence_of_a_class_that_any_noise_leaves_is_zero() -> None:
+    """At the tip of three sheets an eighth of the noise stays inside, however little there is."""
+    assert (persistence_of(Persistence(n_draws=400), Wedge(3), at_depths([1e-9])) == 0).all()
+
+
 def test_persistence_of_an_image_does_not_depend_on_its_batch() -> None:
     images, question = at_depths([0.02, 0.3, 4.0]), Persistence(n_draws=500, max_steps=30)
     alone = torch.cat([persistence_of(question, Wedge(2), image[None]) for image in images])
