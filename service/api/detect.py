@@ -36,12 +36,14 @@ class LossCurve(BaseModel):
 
 
 class ImageVerdict(BaseModel):
-    """What is said of one image."""
+    """The verdict on one image."""
 
     filename: str | None = Field(description="as the client named it; null for a raw body", examples=["three.png"])
     index: int = Field(description="place of the image in the request, from 0", examples=[0])
     predicted: PredictedClass
-    score: FiniteFloat | None = Field(description="in [0, 1], higher is more adversarial; null if abstained")
+    score: FiniteFloat | None = Field(
+        description="any real number, higher is more adversarial; in [0, 1] for nearest neighbors; null if abstained"
+    )
     p_value: FiniteFloat | None = Field(
         description="how often a natural image scores at least as high, split-conformal; null if abstained"
     )
