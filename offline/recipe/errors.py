@@ -1,11 +1,11 @@
 """The error of this room, and the end of its messages: the name that was probably meant, and the allowed ones."""
 
-import difflib
 from collections.abc import Iterable
 
 from modeguard.detector import ModeguardError
+from modeguard.templates_store.classifiers import nearest_names
 
-__all__ = ["RecipeError", "choices", "nearest"]
+__all__ = ["RecipeError", "choices"]
 
 
 class RecipeError(ModeguardError, ValueError):
@@ -15,10 +15,4 @@ class RecipeError(ModeguardError, ValueError):
 def choices(name: str, known: Iterable[str]) -> str:
     """What a message about an unknown name ends with: the nearest known name, and all of them."""
     known = list(known)
-    return f"{nearest(name, known)}; allowed are {', '.join(known)}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that proposes the known name most like `name`, or nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {match[0]}?" if match else ""
+    return f"{nearest_names(name, known)}; allowed are {', '.join(known)}"

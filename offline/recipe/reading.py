@@ -11,7 +11,7 @@ from typing import Any
 from modeguard.offline.attacks import ATTACKS
 from modeguard.offline.data import DataConfig, SplitConfig
 from modeguard.offline.evaluation import EvaluationConfig
-from modeguard.offline.recipe.errors import RecipeError, choices, nearest
+from modeguard.offline.recipe.errors import RecipeError, choices
 from modeguard.offline.recipe.recipe import Recipe
 from modeguard.offline.recipe.sections import (
     AttackPlan,
@@ -23,7 +23,7 @@ from modeguard.offline.recipe.settings import apply_setting
 from modeguard.offline.recipe.tables import as_table, check_table, keys_of, make, read_table
 from modeguard.offline.training import TrainingConfig
 from modeguard.offline.tuning import DetectorGrid
-from modeguard.templates_store.classifiers import ClassifierSpec
+from modeguard.templates_store.classifiers import ClassifierSpec, nearest_names
 
 __all__ = ["read_recipe", "shipped_recipes"]
 
@@ -74,8 +74,8 @@ def _text_of(recipe: str | Path) -> tuple[str, str]:
         return path.read_text(encoding="utf-8"), str(path)
     except FileNotFoundError:
         raise RecipeError(
-            f"there is no recipe {str(recipe)!r}{nearest(str(recipe), shipped)}; shipped are {', '.join(shipped)}; "
-            "or give the path of a .toml file"
+            f"there is no recipe {str(recipe)!r}{nearest_names(str(recipe), shipped)}; shipped are "
+            f"{', '.join(shipped)}; or give the path of a .toml file"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"

@@ -1,8 +1,8 @@
 """Classifiers: naming one (`spec`, `architecture`), where it comes from (`sources`), whether it is fit (`checks`).
 
 What lives here: everything between the text in a recipe or a manifest and a classifier that can be asked. What must
-not: how a classifier is trained, judged or attacked, what a bundle holds beside it, and anything that trusts code for
-the one who runs it (`trust`).
+not: how a classifier is trained, judged or attacked, what a bundle holds beside it, and any decision to trust code,
+which is the user's (`trust`).
 """
 
 from modeguard.templates_store.classifiers.architecture import Architecture, architecture_forms, parse_architecture
@@ -14,7 +14,7 @@ from modeguard.templates_store.classifiers.compute import (
     resolve_device,
     resolve_dtype,
 )
-from modeguard.templates_store.classifiers.errors import ClassifierError, DeviceError
+from modeguard.templates_store.classifiers.errors import ClassifierError, DeviceError, nearest_names
 from modeguard.templates_store.classifiers.loading import (
     build_classifier,
     classifier_of,
@@ -45,6 +45,7 @@ __all__ = [
     "dtype_name",
     "file_suffix",
     "load_classifier",
+    "nearest_names",
     "parse_architecture",
     "resolve_device",
     "resolve_dtype",
