@@ -57,7 +57,7 @@ def run_attack(
         images: (n, c, h, w), floating point, [0, 1]; n may be 0.
         batch_size: bound on the rows of one batch, and so on the memory.
         generator: source of the random numbers of attacks that use any.
-        is_met: (n,) bool, which images meet the goal as they are, from who knows it; None asks the goal, which costs
+        is_met: (n,) bool, which images meet the goal as they are, if the caller knows; None asks the goal, which costs
             a row an image.
         on_progress: called after each slice with the number of images finished so far.
 

@@ -17,7 +17,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """The non-empty lines of a text file.
 
     Raises:
-        DatasetError: if there is no such text file, or it has a name twice.
+        DatasetError: if there is no such text file, or it has no names.
     """
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

@@ -21,18 +21,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from modeguard.offline.pipeline.keys import ArtifactError, artifact_key, canonical_json
+from modeguard.offline.pipeline.keys import ArtifactError, canonical_json
 from modeguard.templates_store.files import sweep_leftovers, write_directory_atomically
 
 __all__ = [
     "Artifact",
     "ArtifactEntry",
-    "ArtifactError",
     "ArtifactStore",
     "DamagedArtifactError",
     "Shards",
-    "artifact_key",
-    "canonical_json",
 ]
 
 _TENSORS, _INFO, _LOCK = "tensors.safetensors", "info.json", ".lock"

@@ -28,6 +28,7 @@ from modeguard.detector import (
     to_tensors,
 )
 from modeguard.detector.questions import Observation, observation_from_tensors
+from modeguard.detector.scorers import References
 from modeguard.offline.console import Console
 from modeguard.offline.data import Folds, ImageDataset, ImageRoles, deal_folds, load_dataset
 from modeguard.offline.evaluation import BOOTSTRAP_SEED, Evaluation, HeldOut, HeldOutAttack, evaluate
@@ -247,8 +248,8 @@ class Build:
                 trials.append(trial)
                 progress.advance()
         best = best_trial(trials, grid.tolerance)
-        references = self.labelled(~folds.is_test).references(best.config)
-        return Fitted(self.fit(best.config), references, best, tuple(trials))
+        references = self._references(best.config)
+        return Fitted(self._fit(best.config, references), references, best, tuple(trials))
 
     def fit(self, config: DetectorConfig) -> Detector:
         """A detector fitted on all but the test fold, and calibrated.
@@ -256,9 +257,7 @@ class Build:
         Args:
             config: one whose questions the recipe's grid covers.
         """
-        templates = self.templates.value.first(config.n_templates)
-        references = self.labelled(~self.folds.is_test).references(config)
-        return fit_observed(config, templates, references, self.observed(CALIBRATION_SET))
+        return self._fit(config, self._references(config))
 
     @cached_property
     def folds(self) -> Folds:
@@ -349,7 +348,7 @@ class Build:
                 n_train=len(data.train),
                 n_test=len(data.test),
                 class_names=data.class_names,
-                architecture=str(spec.architecture),
+                architecture=spec.architecture,
                 input_shape=spec.input_shape,
                 tolerance=self.recipe.detector.tolerance,
                 attacks={name: plan.attack for name, plan in self.recipe.attacks.items()},
@@ -408,6 +407,13 @@ class Build:
                 for part in (self.dataset.train, self.dataset.test)
             )
         ).hexdigest()
+
+    def _references(self, config: DetectorConfig) -> References:
+        return self.labelled(~self.folds.is_test).references(config)
+
+    def _fit(self, config: DetectorConfig, references: References) -> Detector:
+        templates = self.templates.value.first(config.n_templates)
+        return fit_observed(config, templates, references, self.observed(CALIBRATION_SET))
 
     def _entry(self, step: str, name: str, options: object, upstream: Sequence[str]) -> ArtifactEntry:
         return self.store.entry(name, artifact_key(step, VERSIONS[step], options, upstream))

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from modeguard.detector import Classifier, ClassTemplates, Leaf, Sliced, join, to_pixels, to_tensors
+from modeguard.detector import Classifier, ClassTemplates, Leaf, Sliced, from_tensors, join, to_pixels, to_tensors
 from modeguard.detector.questions import AnyQuestion, Observation, observation_from_tensors, observe
 from modeguard.offline.attacks import Attack, Misclassified, run_attack
 from modeguard.offline.console import Console
@@ -179,7 +179,7 @@ def attack_images(
     parts = parts_of(len(images), plan.batch_size, seed)
     with console.progress(f"{entry.step}: attacking", total=len(images)) as progress:
         kept = all_parts(work, parts, entry, engine=engine, on_images=progress.advance)
-    return join([Attacked(**tensors) for tensors in kept])
+    return join([from_tensors(Attacked, tensors) for tensors in kept])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +222,6 @@ def observe_images(
     """Observe images of pixels (n, c, h, w), part by part."""
     work = ObserveWork(questions, classifier, pixels, templates, device)
     parts = parts_of(len(pixels), IMAGES_PER_PART, seed)
-    with console.progress(f"{entry.step}: loss curves", total=len(pixels)) as progress:
+    with console.progress(f"{entry.step}: asking the classifier", total=len(pixels)) as progress:
         kept = all_parts(work, parts, entry, engine=engine, on_images=progress.advance)
     return join([observation_from_tensors(questions, tensors) for tensors in kept])

@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from modeguard.detector import ModeguardError
+from modeguard.detector import ModeguardError, under
 from modeguard.templates_store.files import write_file_atomically
 
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]
 
 _KEY, _FORMAT = "modeguard_training", 2
-_NETWORK, _MOMENTUM, _AVERAGE, _LAST_LOSSES = "network.", "momentum.", "average.", "last_losses"
+_NETWORK, _MOMENTUM, _AVERAGE, _LAST_LOSSES = "network", "momentum", "average", "last_losses"
 
 
 class TrainingError(ModeguardError):
@@ -52,10 +52,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         TrainingError: if the file system refuses, for example because the disk is full.
     """
-    tensors = {_NETWORK + name: value for name, value in checkpoint.network.items()}
-    tensors |= {_MOMENTUM + name: value for name, value in checkpoint.momentum.items()}
-    tensors |= {_AVERAGE + name: value for name, value in checkpoint.average.items()}
-    tensors[_LAST_LOSSES] = checkpoint.last_losses
+    tensors = {_LAST_LOSSES: checkpoint.last_losses}
+    for part, values in (
+        (_NETWORK, checkpoint.network),
+        (_MOMENTUM, checkpoint.momentum),
+        (_AVERAGE, checkpoint.average),
+    ):
+        tensors |= {f"{part}.{name}": value for name, value in values.items()}
     description = {"format": _FORMAT, "belongs_to": checkpoint.belongs_to, "history": checkpoint.history}
     content = to_safetensors(
         {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
@@ -97,12 +100,8 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> Checkpoint | None
             f"{path} belongs to another training ({'; '.join(differences[:4])}); delete it, choose another path, or "
             "train as it was begun"
         )
-    network, momentum, average = (_under(prefix, tensors) for prefix in (_NETWORK, _MOMENTUM, _AVERAGE))
+    network, momentum, average = (under(part, tensors) for part in (_NETWORK, _MOMENTUM, _AVERAGE))
     return Checkpoint(found, history, network, momentum, last_losses, average)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _differences(found: object, wanted: object, place: str = "") -> list[str]:

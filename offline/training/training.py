@@ -28,7 +28,7 @@ from modeguard.offline.data import LabelledImages
 from modeguard.offline.seeds import seed_of
 from modeguard.offline.training.augmentation import augment
 from modeguard.offline.training.checkpoints import Checkpoint, TrainingError, read_checkpoint, write_checkpoint
-from modeguard.offline.training.config import SCHEDULES, TrainingConfig, learning_rate_at
+from modeguard.offline.training.config import TrainingConfig, learning_rate_at
 from modeguard.offline.training.pruning import choose_visit
 from modeguard.templates_store.classifiers import (
     TRUST_EVERYTHING,
@@ -38,14 +38,7 @@ from modeguard.templates_store.classifiers import (
     resolve_dtype,
 )
 
-__all__ = [
-    "SCHEDULES",
-    "EpochRecord",
-    "TrainingConfig",
-    "TrainingError",
-    "TrainingResult",
-    "train_classifier",
-]
+__all__ = ["EpochRecord", "TrainingResult", "train_classifier"]
 
 _TEST_BATCH = 512
 _STEPS_BETWEEN_CHECKS = 50  # reading the loss makes a GPU wait
@@ -170,7 +163,7 @@ class _Run:
         self.belongs_to: dict[str, Any] = json.loads(json.dumps(described, default=dataclasses.asdict))
 
     def epoch(self, epoch: int, on_images: Callable[[int], object]) -> EpochRecord:
-        """Learn from every training image once, then test."""
+        """Learn from the training images that the epoch visits, each once, then test."""
         start = time.perf_counter()
         with _seeded(self.config.seed, epoch, self.device):  # for dropout
             loss = self._learn(epoch, on_images)
@@ -181,6 +174,7 @@ class _Run:
         return EpochRecord(epoch, rate, loss, accuracy, time.perf_counter() - start)
 
     def _learn(self, epoch: int, on_images: Callable[[int], object]) -> float:
+        """One pass over the images of the epoch; their mean loss."""
         generator = self._generator(epoch)
         done = (epoch - 1) / self.config.epochs
         is_scheduled = epoch <= self.config.epochs
@@ -188,6 +182,7 @@ class _Run:
         visit = choose_visit(self.last_losses, self.config.prune_ratio, end, generator)
         n_steps = self._n_batches(len(visit.rows))
         batches = zip(visit.rows.tensor_split(n_steps), visit.weights.tensor_split(n_steps), strict=True)
+        # summed on the device, so that no step waits for the one before
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.classifier.train()
         for number, (rows, weights) in enumerate(batches):

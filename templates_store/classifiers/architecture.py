@@ -47,7 +47,7 @@ def parse_architecture(text: str) -> Architecture:
 
 
 def architecture_forms() -> tuple[str, ...]:
-    """All that an architecture can be: the built-in ones by name, of every other kind its form."""
+    """Every form of an architecture: each built-in one by its name, and other kinds as "kind:NAME"."""
     return (*ARCHITECTURES, *(_form(kind) for kind in SOURCES if kind != BUILT_IN))
 
 

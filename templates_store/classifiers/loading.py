@@ -30,7 +30,8 @@ def build_classifier(spec: ClassifierSpec, *, trust: Trust = TRUST_NOTHING) -> N
     source, name = _source_of(spec)
     if not isinstance(source, NetworkSource):
         raise ClassifierError(
-            f"{spec.architecture!r} is a finished program: it is loaded from a {source.suffix} file, never built"
+            f"{spec.architecture!r} is a finished classifier: it is loaded from a {source.suffix} file, never built; "
+            "give that file as `weights`"
         )
     return source.build(name, spec, trust)
 

@@ -14,7 +14,7 @@ class ClassifierSpec:
 
     Attributes:
         architecture: as a recipe writes it, for example "digits-cnn" or "torchvision:resnet18"; `parse_architecture`
-            knows the forms, and whoever reads a recipe or a manifest asks it.
+            knows the forms, and is called when a recipe or a manifest is read.
         n_classes: number of logits, at least 2.
         input_shape: (channels, height, width) of the images.
         mean: one number a channel, on the [0, 1] pixel scale; the network sees (pixels - mean) / std.

@@ -15,7 +15,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What may run that came with a classifier, as the one says who runs it.
+    """Which code that comes with a classifier may run; the user who runs it decides.
 
     Attributes:
         factories: "package.module:factory" names that may be imported and called.

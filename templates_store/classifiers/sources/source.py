@@ -58,7 +58,7 @@ class Source(Protocol[Stored]):
             spec: the classifier's; it must answer as many logits for such images.
             content: bytes of the file, verified already: they are used, not the file.
             origin: where they came from, for errors.
-            dtype: "float32", "bfloat16" or "auto", as somebody asked for it.
+            dtype: "float32", "bfloat16" or "auto", as the caller chose.
             device: where it shall run.
             trust: asked before anything runs that came with the file or the name.
 

@@ -11,14 +11,8 @@ import pytest
 import torch
 
 from modeguard.offline.pipeline import artifacts
-from modeguard.offline.pipeline.artifacts import (
-    ArtifactEntry,
-    ArtifactError,
-    ArtifactStore,
-    DamagedArtifactError,
-    artifact_key,
-    canonical_json,
-)
+from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore, DamagedArtifactError
+from modeguard.offline.pipeline.keys import ArtifactError, artifact_key, canonical_json
 
 KEY = artifact_key("attack", 1, {"epsilon": 0.03})
 TENSORS = {"images": torch.arange(12, dtype=torch.uint8).reshape(3, 4), "losses": torch.tensor([0.5, -1.0, 2.0])}

@@ -8,7 +8,8 @@ import textwrap
 import pytest
 import torch
 
-from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore, DamagedArtifactError, artifact_key
+from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore, DamagedArtifactError
+from modeguard.offline.pipeline.keys import artifact_key
 
 KEY = artifact_key("attack", 1, {"epsilon": 0.03})
 
@@ -75,7 +76,7 @@ def test_a_second_process_is_told_who_is_working_there(store: ArtifactStore) -> 
         """
         import sys
         from pathlib import Path
-        from modeguard.offline.pipeline.artifacts import ArtifactError, ArtifactStore
+        from modeguard.offline.pipeline import ArtifactError, ArtifactStore
         try:
             with ArtifactStore(Path(sys.argv[1])).locked():
                 print("in")

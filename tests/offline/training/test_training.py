@@ -260,7 +260,7 @@ def test_images_that_do_not_fit_the_classifier_are_refused(tmp_path: Path) -> No
         train(tmp_path / "c", spec=dataclasses.replace(SPEC, n_classes=2))
     with pytest.raises(TrainingError, match="at least 2 training images"):
         train(tmp_path / "c", train=toy_images(1, 0))
-    with pytest.raises(ClassifierError, match="finished program"):
+    with pytest.raises(ClassifierError, match="finished classifier"):
         train(tmp_path / "c", spec=dataclasses.replace(SPEC, architecture="torch.export"))
 
 
