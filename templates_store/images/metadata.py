@@ -31,7 +31,7 @@ MAX_JPEG_SCANS = 64  # progressive encoders write about ten
 
 _PNG_CHUNKS_WITH_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _JPEG_SEGMENT = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # the markers left out have no length
-_JPEG_FRAMES = frozenset({*range(0xC0, 0xCF + 1), 0xDE}) - {0xC4, 0xC8, 0xCC}
+_JPEG_FRAMES = frozenset({*range(0xC0, 0xCF + 1), 0xDE}) - {0xC4, 0xC8, 0xCC}  # all that Pillow reads as one
 _JPEG_JFIF, _JPEG_EXIF, _JPEG_ADOBE, _JPEG_COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
 _JPEG_METADATA = frozenset({*range(0xE0, 0xEF + 1), _JPEG_COMMENT}) - {_JPEG_JFIF, _JPEG_ADOBE}
 _JPEG_START_OF_SCAN = 0xDA
