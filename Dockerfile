@@ -3,7 +3,8 @@
 #   docker build -t modeguard .
 #   docker run --rm -p 8000:8000 -v "$PWD/BUNDLE:/bundle:ro" modeguard
 #
-# PyPI's torch for Linux carries CUDA. For a smaller image without it, name an index that has torch for the CPU:
+# PyPI's torch for Linux carries CUDA. For a smaller image without it, name an index that has torch for the CPU, in the
+# version of requirements.lock:
 #
 #   docker build -t modeguard --build-arg TORCH_INDEX=URL .
 
@@ -13,19 +14,21 @@ ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# torch before the sources, so that a change of them does not fetch it again
-RUN python -m venv /opt/modeguard \
-    && if [ -n "$TORCH_INDEX" ]; then \
-        /opt/modeguard/bin/pip install --index-url "$TORCH_INDEX" "torch>=2.11" "torchvision>=0.26"; \
-    fi
-
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY requirements.lock ./
+# torch before the sources, so that a change of them does not fetch it again; another index need not have what torch needs
+RUN python -m venv /opt/modeguard \
+    && /opt/modeguard/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX" --no-deps} \
+        --constraint requirements.lock torch torchvision
+
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY modeguard modeguard
 COPY detector detector
 COPY templates_store templates_store
 COPY offline offline
 COPY service service
-RUN /opt/modeguard/bin/pip install .
+# without extras: what serving needs, and the command line's `detect` and `serve`
+RUN /opt/modeguard/bin/pip install --constraint requirements.lock .
 
 
 FROM python:3.11-slim

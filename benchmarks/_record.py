@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modeguard.detector.pixels import to_pixels
-from modeguard.offline.data.datasets import DataConfig, load_dataset
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.detector import to_pixels
+from modeguard.offline.data import DataConfig, load_dataset
+from modeguard.templates_store.classifiers import (
     ClassifierSpec,
-    NetworkClassifier,
     build_classifier,
     load_classifier,
 )
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 RESULTS = Path(__file__).parent / "results"
 _PLACES = ("--results", "--artifacts")
@@ -54,7 +54,7 @@ SUBJECTS = {
 }
 
 
-def load_subject(subject: Subject, *, dtype: str, device: str, seed: int) -> tuple[NetworkClassifier, bool]:
+def load_subject(subject: Subject, *, dtype: str, device: str, seed: int) -> tuple[StoredClassifier, bool]:
     """The classifier, and whether its weights are trained; without MODEGUARD_WEIGHTS they are random."""
     weights = Path(os.environ.get("MODEGUARD_WEIGHTS", ".")) / subject.weights
     if weights.is_file():
@@ -65,7 +65,7 @@ def load_subject(subject: Subject, *, dtype: str, device: str, seed: int) -> tup
 
 
 def load_images(
-    subject: Subject, classifier: NetworkClassifier, n: int, device: str, seed: int
+    subject: Subject, classifier: StoredClassifier, n: int, device: str, seed: int
 ) -> tuple[Tensor, Tensor, bool]:
     """The first n test images, their labels, and whether they are real; without MODEGUARD_DATA random pixels."""
     root = os.environ.get("MODEGUARD_DATA")
@@ -78,7 +78,7 @@ def load_images(
     return images, predict(classifier, images), False
 
 
-def predict(classifier: NetworkClassifier, images: Tensor) -> Tensor:
+def predict(classifier: StoredClassifier, images: Tensor) -> Tensor:
     """The classes (n,) that the classifier answers."""
     with torch.no_grad():
         predicted: Tensor = classifier(images).argmax(dim=1)

@@ -20,16 +20,18 @@ from torch import Tensor
 from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, predict, write_record
 from modeguard.offline.attacks import (
     Attack,
+    AttackedImages,
     Bim,
     CarliniWagner,
     DeepFool,
     Fgsm,
+    Misclassified,
     Pgd,
     distances,
-    is_adversarial,
+    is_misclassified,
     run_attack,
 )
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it
@@ -88,16 +90,22 @@ def make_pairs(cw_steps: int, cw_search_steps: int) -> dict[str, Pair]:
 
 
 def compare(
-    name: str, pair: Pair, classifier: NetworkClassifier, images: Tensor, labels: Tensor, *, n_rounds: int, seed: int
+    name: str, pair: Pair, classifier: StoredClassifier, images: Tensor, labels: Tensor, *, n_rounds: int, seed: int
 ) -> Comparison:
     """Run both in turns, each first in every other round, after one unmeasured forward and backward pass."""
     model = foolbox_.PyTorchModel(classifier, bounds=(0, 1), device=images.device)
-    is_correct = ~is_adversarial(classifier, images, labels)
+    is_correct = ~is_misclassified(classifier, images, labels)
+    goal = Misclassified(classifier, labels)
+
+    def run(attack: Attack) -> AttackedImages:
+        # foolbox attacks the whole batch without looking first; told that nothing meets the goal, ours does so too
+        is_met = torch.zeros_like(is_correct)
+        generator = torch.Generator().manual_seed(seed)
+        return run_attack(attack, goal, images, batch_size=len(images), generator=generator, is_met=is_met)
 
     def ours() -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        result = run_attack(pair.ours, classifier, images, labels, rows_per_call=len(images), generator=generator)
-        return result.images, result.is_successful
+        attacked = run(pair.ours)
+        return attacked.images, attacked.is_successful
 
     def theirs() -> tuple[Tensor, Tensor]:
         _, adversarial, is_fooled = pair.theirs(model, images, labels, epsilons=pair.epsilon)
@@ -106,7 +114,7 @@ def compare(
     sides: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"ours": ours, "foolbox": theirs}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     found: dict[str, tuple[Tensor, Tensor]] = {}
-    Fgsm().attack(classifier, images, labels)
+    run(Fgsm())
     torch.manual_seed(seed)
     for round_number in range(n_rounds):
         for side in list(sides)[:: 1 if round_number % 2 == 0 else -1]:

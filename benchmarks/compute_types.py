@@ -5,28 +5,30 @@ bfloat16 throughout, and judges each test fold as either type sees it: the same 
 another type is a bundle served on other hardware. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
 from modeguard.detector import Detector, DetectorConfig
-from modeguard.offline.console import Console
-from modeguard.offline.evaluation.metrics import auroc
-from modeguard.offline.evaluation.results import flagged_share, paired_scores
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
-from modeguard.offline.tuning.trials import LabelledObservation
-from modeguard.templates_store.classifiers.loading import DtypeName
+from modeguard.detector.questions import Curves
+from modeguard.offline import Console
+from modeguard.offline.evaluation import auroc, flagged_shares, paired_scores
+from modeguard.offline.pipeline import Build
+from modeguard.offline.recipe import Recipe, read_recipe
+from modeguard.offline.tuning import LabelledObservation
+from modeguard.templates_store.bundles import plain_of
+from modeguard.templates_store.classifiers import DtypeName
 
 TYPES: tuple[DtypeName, ...] = ("float32", "bfloat16")
 
 
 def recipe_in(recipe: Recipe, dtype: DtypeName, config: DetectorConfig, fold_seed: int) -> Recipe:
     """The recipe in one type and one deal of the folds, observing no more than one detector needs."""
+    curves = config.questions.get("curves")
     grid = replace(
         recipe.detector,
-        n_points=(len(config.alphas),),
+        n_points=(len(curves.alphas) if isinstance(curves, Curves) else 2,),
         n_templates=(config.n_templates,),
         features=(config.features,),
     )
@@ -40,7 +42,7 @@ def recipe_in(recipe: Recipe, dtype: DtypeName, config: DetectorConfig, fold_see
 
 def still_fooling(pairs: LabelledObservation) -> float:
     """Fraction of adversarial images that are given another class than their natural twins in this type."""
-    natural, adversarial = pairs.observation.curves.predicted.chunk(2)
+    natural, adversarial = pairs.observation.at_image.predicted.chunk(2)
     return float((natural != adversarial).double().mean())
 
 
@@ -49,9 +51,8 @@ def judged(detector: Detector, build: Build) -> dict[str, Any]:
     found: dict[str, Any] = {"auroc": {}, "natural_flagged": {}, "still_fooling": {}}
     for name in build.recipe.attacks:
         pairs = build.pairs(name, build.folds.is_test)
-        scores = paired_scores(detector, pairs)
-        found["auroc"][name] = auroc(scores)
-        found["natural_flagged"][name] = flagged_share(detector, scores.natural)
+        found["auroc"][name] = auroc(paired_scores(detector, pairs))
+        found["natural_flagged"][name], _ = flagged_shares(detector, pairs)
         found["still_fooling"][name] = still_fooling(pairs)
     return found
 
@@ -78,7 +79,7 @@ def main() -> None:
                     for seen, build in builds.items()
                 ]
                 deals.append({"fold_seed": seed, "cases": cases})
-        measured = {"recipe": name, "config": asdict(config), "deals": deals}
+        measured = {"recipe": name, "config": plain_of(config), "deals": deals}
         write_record(options.results / f"compute_types_{name}.json", options.device, measured)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from benchmarks._record import RESULTS, SUBJECTS, load_subject, write_record
-from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, detect, fit_detector
-from modeguard.detector.questions.curves import cross_entropy_and_margin
-from modeguard.offline.tuning.grid import alphas_of
+from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, cross_entropy_and_margin, detect, fit
+from modeguard.detector.paths import evenly_spaced
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
@@ -48,9 +49,13 @@ def main() -> None:
             classifier(far_ends.flatten(0, 1)), labels.repeat_interleave(options.templates)
         )
         templates = ClassTemplates(labels, far_ends, losses.view(n_classes, -1), margins.view(n_classes, -1))
-        config = DetectorConfig(alphas=alphas_of(options.points), n_templates=options.templates, n_neighbors=5)
+        config = DetectorConfig(
+            questions={"curves": Curves(evenly_spaced(options.points))},
+            n_templates=options.templates,
+            scorer=NeighborsOptions(n_neighbors=5),
+        )
         some = torch.rand((40, *shape), generator=generator)
-        detector = fit_detector(config, classifier, templates, FitSet(some, torch.arange(40) >= 20), some)
+        detector = fit(config, classifier, templates, FitSet(some, torch.arange(40) >= 20), some)
         RESET.write_text("5")
         images = torch.rand((options.images, *shape), generator=generator)
         started = time.perf_counter()

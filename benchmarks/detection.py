@@ -5,10 +5,9 @@ Builds each recipe (artefacts are reused) and measures it on its test fold. Need
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from modeguard.offline.console import Console
-from modeguard.offline.evaluation.results import evaluate, write_build
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import read_recipe
+from modeguard.offline import Console
+from modeguard.offline.pipeline import Build
+from modeguard.offline.recipe import read_recipe
 
 
 def main() -> None:
@@ -18,15 +17,14 @@ def main() -> None:
     for name in options.recipes:
         build = Build(read_recipe(name), options.artifacts, console, options.device)
         with build.store.locked():
-            evaluation = evaluate(build)
-            digest = write_build(build, evaluation, build.store.root / "bundle")
+            digest = build.write_bundle(build.store.root / "bundle")
         measured = {
             "recipe": name,
             "protocol": "harder2021 split and selection; see docs/method.md for what differs",
             "attacks": {attack: str(plan.attack) for attack, plan in build.recipe.attacks.items()},
             "seed": build.recipe.seed,
             "bundle_digest": digest,
-            "evaluation": evaluation.to_dict(),
+            "evaluation": build.evaluation.to_dict(),
         }
         write_record(options.results / f"detection_{name}.json", options.device, measured)
 

@@ -5,24 +5,27 @@ measured as in a build; attacks and loss curves stay. Beside it, untuned but wit
 features of the method's paper and a margin curve of few templates. Needs MODEGUARD_DATA and MODEGUARD_WEIGHTS.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from modeguard.detector import Detector, DetectorConfig
-from modeguard.offline.console import Console
-from modeguard.offline.evaluation.metrics import auroc, tpr_at_fpr
-from modeguard.offline.evaluation.results import paired_scores
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
-from modeguard.offline.tuning.grid import rows_per_image
+from modeguard.detector import Detector, DetectorConfig, rows_per_image
+from modeguard.detector.paths import evenly_spaced
+from modeguard.detector.questions import Curves
+from modeguard.offline import Console
+from modeguard.offline.evaluation import auroc, paired_scores, tpr_at_fpr
+from modeguard.offline.pipeline import Build
+from modeguard.offline.recipe import Recipe, read_recipe
+from modeguard.templates_store.bundles import plain_of
 
 
 def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:
-    """Untuned detectors, by name: 25 neighbours, weighted by distance, in standardised Euclidean space."""
-    config = replace(
-        recipe.detector.widest(), n_neighbors=25, weights="distance", metric="euclidean", scaling="standard"
+    """Untuned detectors, by name: 25 neighbors, weighted by distance, in standardised Euclidean space."""
+    config = DetectorConfig(
+        questions={"curves": Curves(evenly_spaced(max(recipe.detector.n_points)))},
+        n_logits=recipe.detector.n_logits,
+        target_fpr=recipe.detector.target_fpr,
     )
     return {
         "loss curve, 1 template": replace(config, features=("loss_curve", "sorted_logits"), n_templates=1),
@@ -34,7 +37,7 @@ def measured(build: Build, detector: Detector) -> dict[str, Any]:
     """AUROC and TPR at 5 % FPR on the test fold, by attack, with what the detector is."""
     scores = {name: paired_scores(detector, build.pairs(name, build.folds.is_test)) for name in build.recipe.attacks}
     return {
-        "config": asdict(detector.config),
+        "config": plain_of(detector.config),
         "n_rows": rows_per_image(detector.config),
         "auroc": {name: auroc(pairs) for name, pairs in scores.items()},
         "tpr_at_5_fpr": {name: tpr_at_fpr(pairs, 0.05) for name, pairs in scores.items()},

@@ -1,7 +1,7 @@
 """Rows a second of loss curves beside the bare classifier's on full batches of the same rows, in turns.
 
 The bare classifier gets the very points of the paths, made beforehand, in batches as full as the curves' own. Both are
-timed in every round, so that a ratio compares neighbours in time.
+timed in every round, so that a ratio compares neighbors in time.
 """
 
 import argparse
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from benchmarks._record import RESULTS, SUBJECTS, load_images, load_subject, now, write_record
-from modeguard.detector import ClassTemplates, loss_curves
-from modeguard.detector.questions.curves import cross_entropy_and_margin, path_points
-from modeguard.offline.tuning.grid import alphas_of
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.detector import ClassTemplates, Counted, Sliced, cross_entropy_and_margin
+from modeguard.detector.paths import evenly_spaced, straight_path
+from modeguard.detector.questions import Curves, observe
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 N_CLASSES = 10
 
 
-def first_images_as_templates(classifier: NetworkClassifier, images: Tensor) -> ClassTemplates:
+def first_images_as_templates(classifier: StoredClassifier, images: Tensor) -> ClassTemplates:
     """One image a class, whatever it shows: how fast a path is computed does not depend on where it leads."""
     chosen, labels = images[:N_CLASSES], torch.arange(N_CLASSES, device=images.device)
     losses, margins = cross_entropy_and_margin(classifier(chosen), labels)
@@ -30,16 +30,15 @@ def first_images_as_templates(classifier: NetworkClassifier, images: Tensor) -> 
 
 def rows_of(images: Tensor, templates: ClassTemplates, predicted: Tensor, alphas: tuple[float, ...]) -> Tensor:
     """Every row that the curves put through the classifier: the images and the points between the ends."""
-    far = templates.images[templates.rows_of(predicted), 0]
-    inner = [alpha for alpha in alphas if 0 < alpha < 1]
-    points = [path_points(images, far, images.new_full((len(images),), alpha)) for alpha in inner]
-    return torch.cat([images, *points])
+    far_ends = templates.images[templates.rows_of(predicted)]
+    inner = images.new_tensor([alpha for alpha in alphas if 0 < alpha < 1])
+    return torch.cat([images, straight_path(images, far_ends, inner).flatten(0, 2)])
 
 
 @torch.inference_mode()
-def measure(classifier: NetworkClassifier, images: Tensor, n_points: int, *, rows_per_call: int, n_rounds: int) -> Any:
+def measure(classifier: StoredClassifier, images: Tensor, n_points: int, *, rows_per_call: int, n_rounds: int) -> Any:
     """Ratios of rows a second, curves over bare classifier, one a round."""
-    templates, alphas = first_images_as_templates(classifier, images), alphas_of(n_points)
+    templates, alphas = first_images_as_templates(classifier, images), evenly_spaced(n_points)
     predicted = classifier(images).argmax(dim=1)
     rows = rows_of(images, templates, predicted, alphas)
 
@@ -48,8 +47,9 @@ def measure(classifier: NetworkClassifier, images: Tensor, n_points: int, *, row
             classifier(part)
 
     def curves() -> None:
-        found = loss_curves(classifier, images, templates, alphas, rows_per_call=rows_per_call)
-        assert found.n_rows == len(rows)
+        counted = Counted(Sliced(classifier, rows_per_call))
+        observe({"curves": Curves(alphas)}, counted, images, templates)
+        assert counted.n_rows == len(rows)
 
     seconds: dict[str, list[float]] = {"bare": [], "curves": []}
     curves()

@@ -40,6 +40,14 @@ def origin(record: Record) -> str:
     )
 
 
+def described(config: Record) -> str:
+    """A detector's choices in words."""
+    curves, scorer = config["questions"].get("curves"), config["scorer"]
+    points = f"{len(curves['alphas'])} points, {config['n_templates']} templates; " if curves else ""
+    options = ", ".join(f"{name} {value}" for name, value in scorer.items() if name != "kind")
+    return f"{', '.join(config['features'])}; {points}{scorer['kind']} ({options})"
+
+
 def detection(record: Record) -> str:
     """How well one recipe detects."""
     evaluation, chosen = record["evaluation"], record["evaluation"]["chosen"]
@@ -72,9 +80,7 @@ def detection(record: Record) -> str:
             f"### {record['recipe']}\n",
             table(columns, rows),
             "",
-            f"One detector for all attacks, {chosen['n_rows']} rows an image: {', '.join(config['features'])}; "
-            f"{len(config['alphas'])} points, {config['n_templates']} templates; k = {config['n_neighbors']}, "
-            f"{config['weights']} weights, {config['metric']} metric, {config['scaling']} scaling; the best of "
+            f"One detector for all attacks, {chosen['n_rows']} rows an image: {described(config)}; the best of "
             f"{evaluation['n_trials']} by cross-validation. {evaluation['n_fit_natural']} natural and "
             f"{evaluation['n_fit_adversarial']} adversarial references, {evaluation['n_calibration']} calibration "
             f"images as they come (the classifier gets {100 * evaluation['natural_accuracy']:.1f} % right). "

@@ -11,12 +11,12 @@ import torch
 
 from benchmarks._recipes import recipe_options
 from benchmarks._record import write_record
-from modeguard.detector import batched_logits, to_pixels
-from modeguard.offline.console import Console
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import read_recipe
-from modeguard.offline.training.training import train_classifier
-from modeguard.templates_store.classifiers.loading import DTYPES, dtype_name, load_classifier, resolve_dtype
+from modeguard.detector import Sliced, to_pixels
+from modeguard.offline import Console
+from modeguard.offline.pipeline import Build
+from modeguard.offline.recipe import read_recipe
+from modeguard.offline.training import train_classifier
+from modeguard.templates_store.classifiers import DTYPES, dtype_name, load_classifier, resolve_dtype
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ def accuracies(build: Build) -> dict[str, float]:
         classifier = load_classifier(
             build.recipe.classifier.spec, build.weights.value, dtype=dtype, device=build.device
         )
-        logits = batched_logits(classifier, to_pixels(test.images).to(build.device))
+        logits = Sliced(classifier)(to_pixels(test.images).to(build.device))
         found[dtype] = float((logits.argmax(dim=1).cpu() == test.labels).double().mean())
     return found
 

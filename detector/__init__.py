@@ -44,7 +44,7 @@ from modeguard.detector.records import (
     to_tensors,
     under,
 )
-from modeguard.detector.rows import Classifier, Counted, Sliced, at_least_float32, check_images
+from modeguard.detector.rows import Classifier, Counted, FeatureMapClassifier, Sliced, at_least_float32, check_images
 from modeguard.detector.templates import ClassTemplates
 from modeguard.detector.verdict import NO_TEMPLATE, NOT_FINITE, CurvesShown, NoVerdict, Verdict
 
@@ -61,6 +61,7 @@ __all__ = [
     "DetectorConfig",
     "DetectorInputError",
     "FeatureFamily",
+    "FeatureMapClassifier",
     "FitSet",
     "Leaf",
     "ModeguardError",

@@ -3,6 +3,7 @@
 A classifier around a classifier is a classifier: `Sliced` bounds what goes through at a time, `Counted` counts it.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -22,6 +23,22 @@ class Classifier(Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (n, n_classes) of images (n, c, h, w) with pixels in [0, 1]."""
+        ...
+
+
+class FeatureMapClassifier(Classifier, Protocol):
+    """A classifier that can be looked into: for questions that need more than its logits."""
+
+    def feature_maps(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits, and what some layers answer on the way to them; differentiable with respect to the images.
+
+        Args:
+            images: (n, c, h, w) with pixels in [0, 1].
+            layers: named as `torch.nn.Module.named_modules` of the network names them.
+
+        Returns:
+            (n, n_classes), and floating-point tensors by layer, in the order asked for.
+        """
         ...
 
 

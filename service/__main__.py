@@ -12,7 +12,7 @@ from types import FrameType
 
 import uvicorn
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 from modeguard.service.app import create_app
 from modeguard.service.logs import configure_logs
 from modeguard.service.settings import Settings, SettingsError, load_settings

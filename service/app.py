@@ -1,4 +1,4 @@
-"""The ASGI application: routes, errors and the engine put together."""
+"""The ASGI application: APIs, problems and the engine put together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,14 +9,12 @@ import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from modeguard.detector.errors import ModeguardError
-from modeguard.service.api.routes import router
-from modeguard.service.api.schemas import EXAMPLE
-from modeguard.service.errors import PROBLEM_MEDIA_TYPE, add_error_handlers
-from modeguard.service.http.middleware import RequestEnvelope
-from modeguard.service.inference.engine import Engine
+from modeguard.detector import ModeguardError
+from modeguard.service.api import EXAMPLE, ROUTERS
+from modeguard.service.http import PROBLEM_MEDIA_TYPE, RequestEnvelope, add_error_handlers
+from modeguard.service.inference import Bundles, BundleSource, Engine
 from modeguard.service.settings import Settings
-from modeguard.templates_store.bundles.bundle import Bundle
+from modeguard.templates_store.bundles import Bundle
 
 _log = structlog.get_logger("service")
 API_VERSION = "1"
@@ -47,14 +45,15 @@ def create_app(
             settings name.
         on_loaded: called on the event loop with None when the bundle is ready, or with the error that refuses it.
     """
-    engine = Engine(settings, bundle)
+    engine = _engine(settings, bundle)
 
     async def load() -> None:
         error: ModeguardError | None = None
         try:
             await engine.load()
-            if engine.bundle.warning is not None:
-                _log.warning("bundle", warning=engine.bundle.warning)
+            warning = engine.current.bundle.warning
+            if warning is not None:
+                _log.warning("bundle", warning=warning)
         except ModeguardError as refusal:
             error = refusal
         except Exception as unforeseen:  # noqa: BLE001 - whatever it is, a server without a bundle must not go on
@@ -81,12 +80,32 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirection would name the scheme and host that a proxy hides
     )
-    app.state.engine = engine
-    app.include_router(router)
+    app.state.engine, app.state.settings = engine, settings
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_middleware(RequestEnvelope)
     add_error_handlers(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
+
+
+def _engine(settings: Settings, bundle: Bundle | None) -> Engine:
+    source = BundleSource(
+        path=settings.bundle,
+        expected_digest=settings.bundle_digest,
+        device=settings.device,
+        dtype=settings.dtype,
+        rows_per_call=settings.rows_per_call,
+        torch_threads=settings.torch_threads,
+        allowed_factories=settings.allowed_factories,
+        trusted_programs=settings.trusted_programs,
+    )
+    return Engine(
+        Bundles(source, bundle),
+        decode_threads=settings.decode_threads,
+        max_pending=settings.max_pending,
+        max_pixels=settings.max_pixels,
+    )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

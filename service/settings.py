@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 from modeguard.templates_store.images import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
 
 ENV_PREFIX = "MODEGUARD_"
 MEBIBYTE = 2**20
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class SettingsError(ModeguardError, ValueError):
@@ -27,9 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
 
     bundle: Path = Field(description="directory of the bundle to serve")
-    bundle_digest: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="digest of the only bundle to serve; any will do if unset"
-    )
+    bundle_digest: Sha256 | None = Field(None, description="digest of the only bundle to serve; any will do if unset")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every IPv4 network")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 for any free one")
 
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
     torch_threads: int | None = Field(None, ge=1, description="CPU threads of one computation; torch's choice if unset")
     allowed_factories: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
         (), description='"package.module:factory" names, with commas, that a bundle may call to build its classifier'
+    )
+    trusted_programs: Annotated[tuple[Sha256, ...], NoDecode, BeforeValidator(_split_at_commas)] = Field(
+        (), description="sha256 of the torch.export programs, with commas, that a bundle may bring as its classifier"
     )
 
     max_body_bytes: int = Field(32 * MEBIBYTE, ge=1, description="bound on the body of a request")

@@ -1,1 +1,8 @@
-"""What is kept between the work done ahead and the work done per request."""
+"""What is kept between building and asking: class templates, bundles, classifiers, and how files become images.
+
+Not here: how any of it was computed. Rooms: `bundles`, `classifiers`, `images`, `files`.
+"""
+
+from modeguard.templates_store.templates import MissingClasses, TemplateError, choose_templates
+
+__all__ = ["MissingClasses", "TemplateError", "choose_templates"]

@@ -1,6 +1,7 @@
 """The tables of the documents are what the benchmark results say, and every result says where it comes from."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_the_benchmark_page_shows_the_results() -> None:
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_every_result_names_command_commit_and_machine(path) -> None:
+def test_every_result_names_command_commit_and_machine(path: Path) -> None:
     record = json.loads(path.read_text())
     assert record["command"].startswith("python -m benchmarks.")
     assert len(record["commit"].partition("+")[0]) == 40

@@ -24,31 +24,31 @@ import uvicorn
 from pydantic_core import PydanticUndefined
 
 import modeguard.detector
-from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit_detector, to_pixels
-from modeguard.offline.attacks import ATTACKS, Fgsm
-from modeguard.offline.cli.app import app
-from modeguard.offline.cli.app import main as command_line
-from modeguard.offline.data.datasets import DATASETS, DataConfig, load_dataset
-from modeguard.offline.data.roles import SplitConfig
-from modeguard.offline.recipe.recipe import read_recipe, shipped_recipes
-from modeguard.offline.recipe.sections import (
+from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit, to_pixels
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
+from modeguard.offline.attacks import ATTACKS, Fgsm, Misclassified, run_attack
+from modeguard.offline.cli import COMMANDS, app, load_command
+from modeguard.offline.cli import main as command_line
+from modeguard.offline.data import DATASETS, DataConfig, SplitConfig, load_dataset
+from modeguard.offline.evaluation import EvaluationConfig
+from modeguard.offline.recipe import (
     AttackPlan,
     ClassifierSection,
-    EvaluationConfig,
     InputSection,
     TemplateConfig,
+    read_recipe,
+    shipped_recipes,
 )
-from modeguard.offline.training.training import TrainingConfig, train_classifier
-from modeguard.offline.tuning.grid import DetectorGrid
-from modeguard.service.api.schemas import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
-from modeguard.service.app import create_app
-from modeguard.service.errors import INTERNAL, INVALID_REQUEST, PROBLEMS
-from modeguard.service.settings import ENV_PREFIX, Settings
-from modeguard.templates_store.bundles.bundle import read_bundle, write_bundle
-from modeguard.templates_store.classifiers.architectures import ARCHITECTURES, LIBRARIES
-from modeguard.templates_store.classifiers.loading import ClassifierSpec
+from modeguard.offline.training import TrainingConfig, train_classifier
+from modeguard.offline.tuning import DetectorGrid
+from modeguard.service import ENV_PREFIX, Settings, create_app
+from modeguard.service.api import DetectResponse, ImageVerdict, LossCurve, ModelDescription, ProblemDetails
+from modeguard.service.http import INTERNAL, INVALID_REQUEST, PROBLEMS
+from modeguard.templates_store import choose_templates
+from modeguard.templates_store.bundles import read_bundle, write_bundle
+from modeguard.templates_store.classifiers import ClassifierSpec, architecture_forms
 from modeguard.templates_store.images import InputSpec
-from modeguard.templates_store.templates import choose_templates
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = {
@@ -60,7 +60,6 @@ METHOD, HTTP_API, OPERATIONS = DOCS["docs/method.md"], DOCS["docs/http-api.md"],
 ADDRESS = "http://127.0.0.1:8000"
 URN = "urn:modeguard:problem:"
 REQUIRED = object()
-COMMANDS: Any = typer.main.get_command(app)
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -129,13 +128,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trained, data.train.images, data.train.labels, n_templates=1, max_loss=10, missing="abstain"
     )
     natural = to_pixels(data.test.images[:200])
-    adversarial = Fgsm(epsilon=0.1).attack(trained, natural, data.test.labels[:200])
-    reference = FitSet(torch.cat([natural, adversarial]), torch.arange(400) >= 200)
-    config = DetectorConfig(alphas=(0.0, 0.5, 1.0), n_neighbors=5)
+    goal = Misclassified(trained, data.test.labels[:200])
+    attacked = run_attack(Fgsm(epsilon=0.1), goal, natural, batch_size=200, generator=torch.Generator())
+    reference = FitSet(torch.cat([natural, attacked.images]), torch.arange(400) >= 200)
+    config = DetectorConfig(questions={"curves": Curves((0.0, 0.5, 1.0))}, scorer=NeighborsOptions(n_neighbors=5))
     write_bundle(
         directory / "artifacts/digits/bundle",
         name="digits",
-        detector=fit_detector(config, trained, templates, reference, to_pixels(data.test.images[200:300])),
+        detector=fit(config, trained, templates, reference, to_pixels(data.test.images[200:300])),
         classifier=trained,
         class_names=data.class_names,
         input_spec=InputSpec((1, 8, 8)),
@@ -178,7 +178,7 @@ def run_python(code: str, directory: Path) -> None:
 
 def test_the_first_example_gives_a_verdict(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = blocks(README, "python")[1]
-    assert len(example.splitlines()) == 8
+    assert len(example.splitlines()) == 6
     run_python(example, here)
     assert re.fullmatch(r"tensor\(\[\d\]\) (tensor\(\[[\d.e-]+\].*\) ){2}tensor.*\n", capsys.readouterr().out)
 
@@ -250,7 +250,7 @@ def test_a_command_is_one_that_there_is(words: list[str]) -> None:
 
 def understand(name: str, *arguments: str) -> None:
     """Let the command line read a command, without doing it; an unknown command, option or setting raises."""
-    command = COMMANDS.commands[name]
+    command = load_command(name)
     if arguments != ("--help",):
         parameters = command.make_context(name, list(arguments)).params
         shipped = parameters["recipe"] if parameters.get("recipe") in shipped_recipes() else "digits"
@@ -258,10 +258,11 @@ def understand(name: str, *arguments: str) -> None:
 
 
 def test_the_options_in_the_text_exist_and_every_command_is_there() -> None:
-    known = {option for each in (COMMANDS, *COMMANDS.commands.values()) for p in each.params for option in p.opts}
+    commands: list[Any] = [typer.main.get_command(app), *map(load_command, COMMANDS)]
+    known = {option for each in commands for p in each.params for option in p.opts}
     text = "\n".join(DOCS.values())
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= known | {"--help", "--build-arg"}
-    assert [name for name in COMMANDS.commands if f"`{name}`" not in text] == []
+    assert [name for name in COMMANDS if f"`{name}`" not in text] == []
 
 
 # names that the documents and the code share
@@ -291,11 +292,10 @@ def test_the_keys_of_a_recipe_are_documented_with_their_defaults(heading: str) -
 
 
 def test_every_name_of_a_table_is_documented() -> None:
-    architectures = [*ARCHITECTURES, *(f"{library}:NAME" for library in LIBRARIES), "torch.export"]
     fields = [f"results[].{name}" for name in ImageVerdict.model_fields]
     fields += [f"results[].curve.{name}" for name in LossCurve.model_fields]
     fields += [*ModelDescription.model_fields, "target_fpr", "model.name", "model.version"]
-    of_recipes = [*FEATURES, *ATTACKS, *DATASETS, *architectures, *shipped_recipes()]
+    of_recipes = [*FEATURES, *ATTACKS, *DATASETS, *architecture_forms(), *shipped_recipes()]
     for names, text in ((of_recipes, RECIPES), (fields, HTTP_API), (shipped_recipes(), README)):
         assert [name for name in names if f"`{name}`" not in text] == []
 

@@ -4,22 +4,17 @@ Not here: what is made of the answers (`features`), and files. To add a question
 `Question`, and add one line to `QUESTIONS`.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from modeguard.detector.questions.curves import Curves, LossCurves, barrier_gaps, barrier_heights
 from modeguard.detector.questions.noise import Noise, NoiseAnswer, gaussian_draws
 from modeguard.detector.questions.observation import Observation, observation_from_tensors, observe
 from modeguard.detector.questions.persistence import Persistence, PersistenceAnswer
 from modeguard.detector.questions.question import AnyQuestion, AtImage, Question
 
-QUESTIONS: Mapping[str, type[AnyQuestion]] = MappingProxyType(
-    {
-        "curves": Curves,
-        "noise": Noise,
-        "persistence": Persistence,
-    }
-)
+QUESTIONS: dict[str, type[AnyQuestion]] = {
+    "curves": Curves,
+    "noise": Noise,
+    "persistence": Persistence,
+}
 """Name to type, whose fields have defaults."""
 
 __all__ = [

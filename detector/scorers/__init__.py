@@ -4,9 +4,7 @@ Not here: which features, and what a score means (`calibration`). To add a score
 that has `fit`, and the record of tensors that it gives, and add one line to `SCORERS`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from modeguard.detector.scorers.neighbors import Metric, Neighbors, NeighborsOptions, Weights
 from modeguard.detector.scorers.scaling import Scaling, ScalingName, fit_scaling
@@ -26,11 +24,9 @@ class ScorerKind:
     scorer: type[Scorer]
 
 
-SCORERS: Mapping[str, ScorerKind] = MappingProxyType(
-    {
-        NeighborsOptions.kind: ScorerKind(NeighborsOptions, Neighbors),
-    }
-)
+SCORERS: dict[str, ScorerKind] = {
+    NeighborsOptions.kind: ScorerKind(NeighborsOptions, Neighbors),
+}
 """Name to kind."""
 
 __all__ = [

@@ -7,17 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from modeguard.detector.rows import Classifier
-from modeguard.offline.attacks.base import (
-    Norm,
-    check_attack_inputs,
-    check_count,
-    check_flag,
-    check_number,
-    is_adversarial,
-    logits_of,
-    per_image,
-)
+from modeguard.offline.attacks.attack import Draws, Norm
+from modeguard.offline.attacks.goals import Goal
+from modeguard.offline.attacks.gradients import per_image
+from modeguard.offline.attacks.parameters import Flag, Number, Whole, check_parameters
 
 _INSIDE = 0.999999  # keeps pixels 0 and 1 finite in tanh space
 _PROGRESS = 0.9999  # a loss that stays above this fraction of what it was has stopped improving
@@ -41,51 +34,46 @@ class CarliniWagner:
     """Constants tried."""
     learning_rate: float = 0.01
     confidence: float = 0.0
-    """By how much the logit of another class must exceed that of the label."""
+    """How far below zero the goal's gap must be: by how much the logit of another class exceeds that of the label."""
     initial_constant: float = 1e-3
     abort_early: bool = True
 
     def __post_init__(self) -> None:
-        check_count("n_steps", self.n_steps)
-        check_count("n_search_steps", self.n_search_steps)
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_number("confidence", self.confidence)
-        check_number("initial_constant", self.initial_constant, above=0)
-        check_flag("abort_early", self.abort_early)
+        check_parameters(
+            self,
+            n_steps=Whole(),
+            n_search_steps=Whole(),
+            learning_rate=Number(above=0),
+            confidence=Number(),
+            initial_constant=Number(above=0),
+            abort_early=Flag(),
+        )
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`; deterministic."""
-        check_attack_inputs(classifier, images, labels)
-        adversarial = images.detach().clone()
-        rows = (~is_adversarial(classifier, images, labels)).nonzero().squeeze(1)
-        search = _start(adversarial[rows], labels[rows], rows, self.initial_constant)
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; deterministic."""
+        adversarial = images.clone()
+        search = _start(images, self.initial_constant)
         while len(search.row):
             for _ in range(self._steps_to_next_check(search.step)):
-                self._adam_step(classifier, search)
+                self._adam_step(goal, search)
             self._finish_constants(search)
             is_live = search.n_tried < self.n_search_steps
             if not is_live.all():
                 done = search.take(~is_live & search.best_distance.isfinite())
                 adversarial[done.row] = done.best
-                search = search.take(is_live)
+                search, goal = search.take(is_live), goal.pick(is_live)
         return adversarial
 
     def _steps_to_next_check(self, step: Tensor) -> int:
         interval = math.ceil(self.n_steps / _N_CHECKS)
         return int(torch.minimum(self.n_steps - step, interval - step % interval).min())
 
-    def _adam_step(self, classifier: Classifier, search: "_Search") -> None:
+    def _adam_step(self, goal: Goal, search: "_Search") -> None:
         """One step of every image that is left; the iterate that it starts from may become the image's best."""
+        # in tanh space every point is an image, so that nothing is clipped
         squashed = (search.natural + search.delta).tanh_()
         images = squashed * 0.5 + 0.5
-        gaps, gradient = _gaps_and_gradient(classifier, images, search, self.confidence)
+        gaps, gradient = _gaps_and_gradient(goal, images, search.constant, self.confidence)
         difference = images - search.reconstructed
         squared = difference.square().flatten(1).sum(dim=1)
         search.loss = gaps.relu() * search.constant + squared
@@ -99,6 +87,7 @@ class CarliniWagner:
 
         # d images / d delta = (1 - tanh²) / 2
         gradient = gradient.add(difference, alpha=2).mul_(squashed.square_().neg_().add_(1)).mul_(0.5)
+        # Adam written out, because each image is at a step of its own
         search.step += 1
         search.mean.lerp_(gradient, 1 - _BETA1)
         search.variance.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
@@ -108,6 +97,7 @@ class CarliniWagner:
 
     def _finish_constants(self, search: "_Search") -> None:
         """Give the images that are done with their constant the next one (Carlini & Wagner 2017, §VI.A)."""
+        # each image is at a constant of its own; torch.where, as picking by a mask would make the host wait
         is_over = search.step >= self.n_steps
         if self.abort_early:
             is_over |= ~(search.loss <= _PROGRESS * search.reference_loss)
@@ -127,7 +117,6 @@ class _Search:
     """Where the search of each image that is left stands; every tensor has one row an image."""
 
     row: Tensor  # (n,) its row in the batch
-    label: Tensor
     natural: Tensor  # (n, c, h, w) in tanh space
     reconstructed: Tensor  # (n, c, h, w) the natural image as it comes back from tanh space
     delta: Tensor  # (n, c, h, w) perturbation in tanh space
@@ -148,49 +137,37 @@ class _Search:
         return _Search(*(getattr(self, field.name)[is_taken] for field in fields(self)))
 
 
-def _start(images: Tensor, labels: Tensor, rows: Tensor, initial_constant: float) -> _Search:
+def _start(images: Tensor, initial_constant: float) -> _Search:
     natural = ((images * 2 - 1) * _INSIDE).atanh_()
     zeros = torch.zeros(len(images), device=images.device, dtype=images.dtype)
+    row = torch.arange(len(images), device=images.device)
     return _Search(
-        row=rows,
-        label=labels,
+        row=row,
         natural=natural,
         reconstructed=natural.tanh() * 0.5 + 0.5,
         delta=torch.zeros_like(images),
         mean=torch.zeros_like(images),
         variance=torch.zeros_like(images),
-        step=torch.zeros_like(labels),
+        step=torch.zeros_like(row),
         loss=zeros,
         reference_loss=zeros,
         constant=zeros + initial_constant,
         lower=zeros,
         upper=zeros + torch.inf,
         is_found=zeros.bool(),
-        n_tried=torch.zeros_like(labels),
+        n_tried=torch.zeros_like(row),
         best=images,
         best_distance=zeros + torch.inf,
     )
 
 
-def _gaps_and_gradient(
-    classifier: Classifier, images: Tensor, search: _Search, confidence: float
-) -> tuple[Tensor, Tensor]:
-    """The gap (n,) to the attack's goal, negative once it is met, and the gradient of constant · max(gap, 0).
-
-    The gap is what the label's logit has over the highest other one, plus the confidence; its derivative by the
-    logits is written out, +constant at the label and -constant at the other class, to spare autograd's steps.
-    """
+def _gaps_and_gradient(goal: Goal, images: Tensor, constant: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """The goal's gap (n,) plus the confidence, and the gradient (n, c, h, w) of constant · max(that, 0)."""
     with torch.enable_grad():
         images = images.detach().requires_grad_()
-        logits = logits_of(classifier, images)
-    label = search.label[:, None]
-    values = logits.detach()
-    highest, other = values.scatter(1, label, -torch.inf).max(dim=1, keepdim=True)
-    gaps = (values.gather(1, label) - highest).squeeze(1) + confidence
+        gaps = goal.gap(images) + confidence
     is_pushed = gaps > 0
     if not is_pushed.any():  # a backward pass would only bring back zeros
-        return gaps, torch.zeros_like(images)
-    weight = (search.constant * is_pushed).to(values.dtype)[:, None]
-    by_logits = torch.zeros_like(values).scatter_(1, label, weight).scatter_(1, other, -weight)
-    (gradient,) = torch.autograd.grad(logits, images, by_logits)
-    return gaps, gradient
+        return gaps.detach(), torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(gaps, images, (constant * is_pushed).to(gaps.dtype))
+    return gaps.detach(), gradient

@@ -6,8 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from modeguard.detector.rows import Classifier
-from modeguard.offline.attacks.base import Norm, check_attack_inputs, check_count, check_number, logits_of, per_image
+from modeguard.offline.attacks.attack import Draws, Norm
+from modeguard.offline.attacks.goals import Goal
+from modeguard.offline.attacks.gradients import per_image
+from modeguard.offline.attacks.parameters import Number, Whole, check_parameters
 
 _TINY = 1e-8  # keeps a vanishing gradient from dividing by zero
 _EXTRA_DISTANCE = 1e-4  # pixels beyond the linearised boundary: a step of length zero would never cross it
@@ -17,7 +19,8 @@ _EXTRA_DISTANCE = 1e-4  # pixels beyond the linearised boundary: a step of lengt
 class DeepFool:
     """The L2 attack of Moosavi-Dezfooli et al. 2016, Algorithm 2, on differences of logits.
 
-    An image where the attack fails comes back as its last iterate.
+    A boundary is where a gap of the goal is zero. For a goal that can be met in one way only this is the paper's
+    Algorithm 1. An image where the attack fails comes back as its last iterate.
     """
 
     norm: ClassVar[Norm] = "l2"
@@ -28,66 +31,51 @@ class DeepFool:
     """The whole perturbation is lengthened by this fraction."""
 
     def __post_init__(self) -> None:
-        check_count("n_steps", self.n_steps)
-        check_count("n_candidates", self.n_candidates, at_least=2)
-        check_number("overshoot", self.overshoot, at_most=1)
+        check_parameters(self, n_steps=Whole(), n_candidates=Whole(at_least=2), overshoot=Number(at_most=1))
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`; deterministic. An image leaves the batch as soon as it is adversarial."""
-        check_attack_inputs(classifier, images, labels)
-        adversarial = images.detach().clone()
-        if len(images) == 0:
-            return adversarial
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; deterministic. An image leaves the batch as soon as it meets the goal."""
+        adversarial, perturbation = images.clone(), torch.zeros_like(images)
         live = torch.arange(len(images), device=images.device)
-        candidates = labels.new_empty((len(images), min(self.n_candidates, classifier.n_classes)))
-        perturbation = torch.zeros_like(adversarial)
+        candidates = live.new_empty((len(images), 0))
         with torch.enable_grad():
             for step in range(self.n_steps):
-                current, logits = _logits_with_graph(classifier, adversarial[live])
+                current, gaps = _gaps_with_graph(goal, adversarial[live])
                 if step == 0:
-                    candidates = logits.detach().topk(candidates.shape[1], dim=1).indices
-                is_live = logits.argmax(dim=1) == labels[live]
+                    candidates = gaps.topk(min(self.n_candidates - 1, gaps.shape[1]), largest=False).indices
+                is_live = (gaps >= 0).all(dim=1)
                 if not is_live.all():
-                    live = live[is_live]
+                    live, candidates, goal = live[is_live], candidates[is_live], goal.pick(is_live)
                     if len(live) == 0:
                         break
-                    # a forward pass more is cheaper than n_candidates - 1 backward passes through finished images
-                    current, logits = _logits_with_graph(classifier, adversarial[live])
-                perturbation[live] += _nearest_boundary(current, logits, candidates[live])
-                moved = images[live] + (1 + self.overshoot) * perturbation[live]
-                adversarial[live] = moved.detach().clamp_(0, 1)
+                    # a forward pass more is cheaper than a backward pass a candidate through finished images
+                    current, gaps = _gaps_with_graph(goal, adversarial[live])
+                perturbation[live] += _nearest_boundary(current, gaps.gather(1, candidates))
+                adversarial[live] = (images[live] + (1 + self.overshoot) * perturbation[live]).clamp_(0, 1)
         return adversarial
 
 
-def _logits_with_graph(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+def _gaps_with_graph(goal: Goal, images: Tensor) -> tuple[Tensor, Tensor]:
     images = images.requires_grad_()
-    return images, logits_of(classifier, images)
+    return images, goal.gaps(images)
 
 
-def _nearest_boundary(images: Tensor, logits: Tensor, candidates: Tensor) -> Tensor:
+def _nearest_boundary(images: Tensor, gaps: Tensor) -> Tensor:
     """Step (n, c, h, w) to the nearest linearised boundary (Moosavi-Dezfooli et al. 2016, equations 8 and 9).
 
-    One backward pass a candidate over the one graph; only the nearest so far is kept, so that memory does not
-    grow with the number of candidates.
+    One backward pass a gap over the one graph; only the nearest so far is kept, so that memory does not grow with
+    the number of candidates.
     """
-    chosen = logits.gather(1, candidates)
-    gaps = chosen[:, 1:] - chosen[:, :1]
     nearest = images.new_full((len(images),), torch.inf)
     step = torch.zeros_like(images)
-    n_others = gaps.shape[1]
-    for k in range(n_others):
-        (gradient,) = torch.autograd.grad(gaps[:, k].sum(), images, retain_graph=k < n_others - 1)
-        length = torch.linalg.vector_norm(gradient.flatten(1), dim=1) + _TINY
-        distance = gaps[:, k].detach().abs().to(length.dtype) / length
+    n_gaps = gaps.shape[1]
+    for k in range(n_gaps):
+        (gradient,) = torch.autograd.grad(gaps[:, k].sum(), images, retain_graph=k < n_gaps - 1)
+        # along its gradient the linearised gap falls at this rate, so it is zero after gap / rate
+        rate = torch.linalg.vector_norm(gradient.flatten(1), dim=1) + _TINY
+        distance = gaps[:, k].detach().abs().to(rate.dtype) / rate
         is_nearer = distance < nearest
         nearest = torch.where(is_nearer, distance, nearest)
-        scale = (distance + _EXTRA_DISTANCE) / length
-        step = torch.where(per_image(is_nearer), per_image(scale) * gradient, step)
+        scale = (distance + _EXTRA_DISTANCE) / rate
+        step = torch.where(per_image(is_nearer), per_image(-scale) * gradient, step)
     return step

@@ -1,32 +1,26 @@
 """The gradient-sign attacks inside an L∞ ball: FGSM, BIM and PGD, and the ascent that they share."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from modeguard.detector.rows import Classifier
-from modeguard.offline.attacks.base import (
-    Norm,
-    check_attack_inputs,
-    check_count,
-    check_flag,
-    check_number,
-    is_adversarial,
-    logits_of,
-    per_image,
-)
+from modeguard.offline.attacks.attack import Draws, Norm
+from modeguard.offline.attacks.goals import Goal
+from modeguard.offline.attacks.gradients import RowLoss, input_gradient
+from modeguard.offline.attacks.parameters import Allowed, Flag, Number, Whole, check_parameters
 
-RowLoss = Callable[[Tensor], Tensor]
-"""Images (n, c, h, w) to one loss an image (n,), differentiable; no image's loss depends on another image."""
+_EPSILON = Number(above=0, at_most=1)
+_ASCENT: dict[str, Allowed] = {
+    "epsilon": _EPSILON,
+    "n_steps": Whole(),
+    "relative_step": Number(above=0, at_most=2),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Fgsm:
-    """One step of `epsilon` along the sign of the cross-entropy's gradient (Goodfellow et al. 2015, §4).
+    """One step of `epsilon` along the sign of the loss's gradient (Goodfellow et al. 2015, §4).
 
     An image where the attack fails comes back perturbed all the same.
     """
@@ -35,25 +29,18 @@ class Fgsm:
     epsilon: float = 0.03
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, above=0, at_most=1)
+        check_parameters(self, epsilon=_EPSILON)
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`; deterministic."""
-        return _ascend_from_natural(classifier, images, labels, epsilon=self.epsilon, step_size=self.epsilon, n_steps=1)
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; deterministic."""
+        return projected_gradient(goal.loss, images, images, epsilon=self.epsilon, step_size=self.epsilon, n_steps=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bim:
     """The basic iterative method: FGSM in small steps from the image itself (Kurakin et al. 2017, §2.2).
 
-    The last iterate is returned, whether it is adversarial or not: it has the highest loss, and is what the
+    The last iterate is returned, whether it meets the goal or not: it has the highest loss, and is what the
     published benchmarks keep.
     """
 
@@ -64,20 +51,13 @@ class Bim:
     """Step size as a fraction of epsilon."""
 
     def __post_init__(self) -> None:
-        _check_ascent(self.epsilon, self.n_steps, self.relative_step)
+        check_parameters(self, **_ASCENT)
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`; deterministic."""
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; deterministic."""
         step_size = self.relative_step * self.epsilon
-        return _ascend_from_natural(
-            classifier, images, labels, epsilon=self.epsilon, step_size=step_size, n_steps=self.n_steps
+        return projected_gradient(
+            goal.loss, images, images, epsilon=self.epsilon, step_size=step_size, n_steps=self.n_steps
         )
 
 
@@ -85,7 +65,7 @@ class Bim:
 class Pgd:
     """Projected gradient ascent from a random point of the ball (Madry et al. 2018, §2.1).
 
-    The last iterate is returned, whether it is adversarial or not, as `Bim` does.
+    The last iterate is returned, whether it meets the goal or not, as `Bim` does.
     """
 
     norm: ClassVar[Norm] = "linf"
@@ -96,37 +76,15 @@ class Pgd:
     random_start: bool = True
 
     def __post_init__(self) -> None:
-        _check_ascent(self.epsilon, self.n_steps, self.relative_step)
-        check_flag("random_start", self.random_start)
+        check_parameters(self, **_ASCENT, random_start=Flag())
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`; the random start comes from the generator."""
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; the random start comes from the draws."""
+        start = uniform_start(images, self.epsilon, draws) if self.random_start else images
         step_size = self.relative_step * self.epsilon
-        if not self.random_start:
-            return _ascend_from_natural(
-                classifier, images, labels, epsilon=self.epsilon, step_size=step_size, n_steps=self.n_steps
-            )
-        check_attack_inputs(classifier, images, labels)
-        start = uniform_start(images, self.epsilon, generator)
-        adversarial = images.detach().clone()
-        rows = (~is_adversarial(classifier, images, labels)).nonzero().squeeze(1)
-        if len(rows):
-            adversarial[rows] = projected_gradient(
-                cross_entropy(classifier, labels[rows]),
-                images[rows],
-                start[rows],
-                epsilon=self.epsilon,
-                step_size=step_size,
-                n_steps=self.n_steps,
-            )
-        return adversarial
+        return projected_gradient(
+            goal.loss, images, start, epsilon=self.epsilon, step_size=step_size, n_steps=self.n_steps
+        )
 
 
 def projected_gradient(
@@ -137,7 +95,7 @@ def projected_gradient(
     Madry et al. 2018, equation of §2.1. To descend a loss, pass its negative.
 
     Args:
-        loss: what to climb; any differentiable loss of the images, not only the classifier's.
+        loss: what to climb; any differentiable loss of the images, a goal's or another.
         natural: (n, c, h, w) in [0, 1], centres of the balls.
         start: (n, c, h, w), where to begin.
         epsilon: radius on the [0, 1] pixel scale.
@@ -147,6 +105,7 @@ def projected_gradient(
     Returns:
         (n, c, h, w), the last iterate, detached.
     """
+    # the ball and the pixel range are both boxes, so one clamp projects onto what they have in common
     lowest, highest = (natural - epsilon).clamp(min=0), (natural + epsilon).clamp(max=1)
     images = start.detach().clamp(lowest, highest)
     for _ in range(n_steps):
@@ -154,64 +113,7 @@ def projected_gradient(
     return images
 
 
-def input_gradient(loss: RowLoss, images: Tensor) -> Tensor:
-    """Gradient (n, c, h, w) of each image's loss with respect to that image; nothing else gets a gradient."""
-    with torch.enable_grad():
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(images).sum(), images)
-    return gradient
-
-
-def cross_entropy(classifier: Classifier, labels: Tensor) -> RowLoss:
-    """The classifier's cross-entropy of the labels (n,), as a loss of the images."""
-    return lambda images: F.cross_entropy(logits_of(classifier, images), labels, reduction="none")
-
-
-def uniform_start(images: Tensor, epsilon: float, generator: torch.Generator | None) -> Tensor:
+def uniform_start(images: Tensor, epsilon: float, draws: Draws) -> Tensor:
     """The images (n, c, h, w) plus noise uniform in [-epsilon, epsilon], clipped to [0, 1]."""
-    device = images.device if generator is None else generator.device
-    noise = torch.rand(images.shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
+    noise = draws.uniform(*images.shape[1:], dtype=images.dtype)
     return (images + (2 * noise - 1) * epsilon).clamp_(0, 1)
-
-
-def _check_ascent(epsilon: float, n_steps: int, relative_step: float) -> None:
-    check_number("epsilon", epsilon, above=0, at_most=1)
-    check_count("n_steps", n_steps)
-    check_number("relative_step", relative_step, above=0, at_most=2)
-
-
-def _ascend_from_natural(
-    classifier: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epsilon: float,
-    step_size: float,
-    n_steps: int,
-) -> Tensor:
-    """Ascend from the images themselves; the first step's logits also tell which are misclassified as they are."""
-    check_attack_inputs(classifier, images, labels)
-    natural = images.detach()
-    if len(natural) == 0:
-        return natural.clone()
-    seen: list[Tensor] = []
-
-    def first_loss(images: Tensor) -> Tensor:
-        logits = logits_of(classifier, images)
-        seen.append(logits.detach())
-        return F.cross_entropy(logits, labels, reduction="none")
-
-    step = min(step_size, epsilon) * input_gradient(first_loss, natural).sign_()
-    is_correct = seen[0].argmax(dim=1) == labels
-    adversarial = torch.where(per_image(is_correct), natural + step, natural).clamp_(0, 1)
-    rows = is_correct.nonzero().squeeze(1)
-    if n_steps > 1 and len(rows):
-        adversarial[rows] = projected_gradient(
-            cross_entropy(classifier, labels[rows]),
-            natural[rows],
-            adversarial[rows],
-            epsilon=epsilon,
-            step_size=step_size,
-            n_steps=n_steps - 1,
-        )
-    return adversarial

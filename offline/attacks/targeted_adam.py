@@ -6,19 +6,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from modeguard.detector.rows import Classifier
-from modeguard.offline.attacks.base import (
-    AttackError,
-    Norm,
-    check_attack_inputs,
-    check_classes,
-    check_count,
-    check_number,
-    is_adversarial,
-    logits_of,
-)
+from modeguard.offline.attacks.attack import Draws, Norm
+from modeguard.offline.attacks.errors import AttackError
+from modeguard.offline.attacks.goals import Goal, Misclassified
+from modeguard.offline.attacks.gradients import input_gradient
+from modeguard.offline.attacks.parameters import Number, Whole, check_parameters, check_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +23,10 @@ class TargetedAdam:
     `frequency_weight` times the sum of squared differences of its adjacent pixels. Pixels are clipped to [0, 1]
     after each step.
 
-    The last iterate is returned, whether it is adversarial or not: the attack seeks a low loss of the target
+    Where the goal is `Misclassified`, each image is given a target class of its own by chance. Any other goal, such as
+    `ClassifiedAs`, has its loss climbed as it is.
+
+    The last iterate is returned, whether it meets the goal or not: the attack seeks a low loss of the target
     class, not a small perturbation.
     """
 
@@ -43,64 +39,46 @@ class TargetedAdam:
     """Classes to draw targets from; empty for all."""
 
     def __post_init__(self) -> None:
-        check_count("n_steps", self.n_steps)
-        check_number("learning_rate", self.learning_rate, above=0, at_most=1)
-        check_number("deviation_weight", self.deviation_weight)
-        check_number("frequency_weight", self.frequency_weight)
+        check_parameters(
+            self,
+            n_steps=Whole(),
+            learning_rate=Number(above=0, at_most=1),
+            deviation_weight=Number(),
+            frequency_weight=Number(),
+        )
         for target in self.target_classes:
-            check_count("each of target_classes", target, at_least=0)
+            check_value("each of target_classes", target, Whole(at_least=0))
         if len(set(self.target_classes)) != len(self.target_classes) or len(self.target_classes) == 1:
             raise AttackError(f"target_classes are none or at least two different ones, got {self.target_classes}")
 
-    def attack(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        targets: Tensor | None = None,
-    ) -> Tensor:
-        """See `Attack.attack`.
-
-        Args:
-            classifier: as there.
-            images: as there.
-            labels: as there.
-            generator: draws the targets where none are given.
-            targets: (n,) int64, the class that each image shall be taken for; None draws any but the label.
+    def perturb(self, goal: Goal, images: Tensor, draws: Draws) -> Tensor:
+        """See `Attack.perturb`; the target classes come from the draws.
 
         Raises:
-            DetectorInputError: as there.
-            AttackError: as there, or if a target is the image's own label.
+            AttackError: if the classifier lacks one of `target_classes`.
         """
-        check_attack_inputs(classifier, images, labels)
-        if targets is None:
-            among = self.target_classes or tuple(range(classifier.n_classes))
-            targets = other_classes(labels, among, generator)
-        check_classes("targets", targets, images, classifier.n_classes)
-        if bool((targets == labels).any()):
-            raise AttackError("a target is another class than the image's label; give other targets or none")
-        adversarial = images.detach().clone()
-        rows = (~is_adversarial(classifier, images, labels)).nonzero().squeeze(1)
-        if len(rows):
-            adversarial[rows] = self._descend(classifier, adversarial[rows], targets[rows])
+        wanted = self._draw_targets(goal, draws) if isinstance(goal, Misclassified) else goal
+
+        def loss(moved: Tensor) -> Tensor:
+            descended = -wanted.loss(moved)
+            descended = descended + self.deviation_weight * (moved - images).square().flatten(1).mean(dim=1)
+            return descended + self.frequency_weight * roughness(moved)
+
+        adversarial = images.clone()
+        # one optimiser for the batch: Adam works pixel by pixel, so no image's steps depend on another image
+        optimizer = torch.optim.Adam([adversarial], lr=self.learning_rate)
+        for _ in range(self.n_steps):
+            adversarial.grad = input_gradient(loss, adversarial)
+            optimizer.step()
+            adversarial.clamp_(0, 1)
         return adversarial
 
-    def _descend(self, classifier: Classifier, source: Tensor, targets: Tensor) -> Tensor:
-        images = source.clone().requires_grad_()
-        optimizer = torch.optim.Adam([images], lr=self.learning_rate)
-        for _ in range(self.n_steps):
-            with torch.enable_grad():
-                loss = F.cross_entropy(logits_of(classifier, images), targets, reduction="sum")
-                deviation = (images - source).square().flatten(1).mean(dim=1).sum()
-                loss = loss + self.deviation_weight * deviation
-                loss = loss + self.frequency_weight * roughness(images).sum()
-            (images.grad,) = torch.autograd.grad(loss, images)
-            optimizer.step()
-            with torch.no_grad():
-                images.clamp_(0, 1)
-        return images.detach()
+    def _draw_targets(self, goal: Misclassified, draws: Draws) -> Goal:
+        n_classes = goal.classifier.n_classes
+        among = self.target_classes or tuple(range(n_classes))
+        if max(among) >= n_classes:
+            raise AttackError(f"target_classes of this classifier are 0 to {n_classes - 1}, got {self.target_classes}")
+        return goal.aimed_at(other_classes(goal.labels, among, draws.uniform(dtype=torch.float64)))
 
 
 def roughness(images: Tensor) -> Tensor:
@@ -110,19 +88,17 @@ def roughness(images: Tensor) -> Tensor:
     return down + across
 
 
-def other_classes(labels: Tensor, among: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """For each label (n,) one of the classes `among`, drawn uniformly from those that are not the label.
+def other_classes(labels: Tensor, among: Sequence[int], drawn: Tensor) -> Tensor:
+    """For each label (n,) one of the classes `among`, uniformly from those that are not the label.
 
-    Raises:
-        AttackError: if there are fewer than two classes.
+    Args:
+        labels: (n,) int64.
+        among: at least two classes, none twice.
+        drawn: (n,) uniform in [0, 1).
     """
-    if len(among) < 2:
-        raise AttackError(f"an attack needs at least 2 classes to choose a target from, got {len(among)}")
-    device = labels.device if generator is None else generator.device
     classes = torch.tensor(among, device=labels.device)
-    is_own = classes[None] == labels[:, None]
-    n_allowed = len(among) - is_own.sum(dim=1)
-    drawn = torch.rand(labels.shape, generator=generator, device=device, dtype=torch.float64).to(labels.device)
-    place = (drawn * n_allowed).long()
+    is_own = classes == labels[:, None]
+    place = (drawn * (len(among) - is_own.sum(dim=1))).long()
+    # places from the label's own on move up by one, past it; a label that is none of the classes moves nothing
     own = torch.where(is_own.any(dim=1), is_own.int().argmax(dim=1), len(among))
     return classes[place + (place >= own)]

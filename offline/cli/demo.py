@@ -1,4 +1,4 @@
-"""The main job from end to end on data that come with the package: build, serve, ask over HTTP, report."""
+"""`modeguard demo`: the main job from end to end on data that come with the package."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ import httpx
 import torch
 from torch import Tensor
 
-from modeguard.detector import batched_logits, to_bytes, to_pixels
+from modeguard.detector import Sliced, to_bytes, to_pixels
 from modeguard.offline.cli.demo_server import ServerError, running_server
+from modeguard.offline.cli.options import ARTIFACTS, ArtifactsOption
+from modeguard.offline.cli.resumable import resumable
 from modeguard.offline.console import Console
-from modeguard.offline.evaluation.results import evaluate, write_build
-from modeguard.offline.evaluation.table import evaluation_table
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe, read_recipe
-from modeguard.offline.report.page import write_report
-from modeguard.offline.report.pictures import png_of
+from modeguard.offline.evaluation import evaluation_table
+from modeguard.offline.pipeline import Build
+from modeguard.offline.recipe import Recipe, read_recipe
+from modeguard.offline.report import png_of
 
-__all__ = ["Sample", "ask", "run_demo", "samples_of"]
+__all__ = ["Sample", "ask", "demo", "run_demo", "samples_of"]
 
 _RECIPE = "digits"
 _N_NATURAL, _N_PER_ATTACK = 3, 2
@@ -46,6 +46,12 @@ class Sample:
     image: Tensor
 
 
+def demo(artifacts: ArtifactsOption = ARTIFACTS) -> None:
+    """The main job on scikit-learn's digits: build, serve, ask over HTTP, report."""
+    with resumable():
+        run_demo(artifacts, Console())
+
+
 def run_demo(artifacts: Path, console: Console, *, recipe: Recipe | None = None) -> None:
     """Build a recipe, serve its bundle, send it natural and adversarial test images, and write a report.
 
@@ -62,17 +68,16 @@ def run_demo(artifacts: Path, console: Console, *, recipe: Recipe | None = None)
     build = Build(recipe or read_recipe(_RECIPE), artifacts, console)
     bundle, report = build.store.root / "bundle", build.store.root / "report.html"
     with build.store.locked(), _one_thread():
-        evaluation = evaluate(build)
-        digest = write_build(build, evaluation, bundle)
+        digest = build.write_bundle(bundle)
         samples = samples_of(build)
         console.note("starting the server ...")
         with running_server(bundle, {"torch_threads": "1"}) as url:
             console.note(f"serving the bundle on {url}, sending {len(samples)} images")
             results = ask(url, samples)
         console.note("the server has stopped")
-        write_report(build, evaluation, report, digest=digest)
+        build.write_report(report, digest=digest)
     _tell_verdicts(console, samples, results, build.dataset.class_names)
-    evaluation_table(console, evaluation)
+    evaluation_table(console, build.evaluation)
     console.say(f"bundle: {bundle.resolve()} (digest {digest})")
     console.say(f"report: {report.resolve()}")
 
@@ -96,7 +101,7 @@ def samples_of(build: Build, *, n_natural: int = _N_NATURAL, n_per_attack: int =
         attacked = build.attacked(name).value
         kept = build.successes(name, build.folds.is_test)
         images = to_bytes(attacked.images[kept])
-        labels = test.labels[roles.sources[attacked.source_rows[kept]]]
+        labels = test.labels[roles.sources[: len(attacked)][kept]]
         fooling = _fooling(build, images, labels)
         build.console.note(f"{name}: {len(fooling)} of {len(images)} attacked test images still fool as 8-bit images")
         # each attack starts at another image, so that not all show the same one
@@ -140,9 +145,8 @@ def _one_thread() -> Iterator[None]:
 
 def _fooling(build: Build, images: Tensor, labels: Tensor) -> Tensor:
     """Rows of the images (n, c, h, w) uint8 that the classifier takes for another class than their label."""
-    classifier = build.exact_classifier
     with torch.inference_mode():
-        logits = batched_logits(classifier, to_pixels(images).to(build.device))
+        logits = Sliced(build.exact_classifier)(to_pixels(images).to(build.device))
     return (logits.argmax(dim=1).cpu() != labels).nonzero()[:, 0]
 
 

@@ -3,7 +3,6 @@
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import IO
 import httpx
 
 from modeguard.detector import ModeguardError
+from modeguard.offline.cli.serve import SERVER
 
 __all__ = ["ServerError", "running_server"]
 
@@ -51,17 +51,11 @@ def running_server(
     Raises:
         ServerError: if the server does not start, stops answering, does not stop, or ends with another status than 0.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "modeguard.service",
-    ]  # -P: a directory "service" where the user stands is not ours
     own = {"bundle": str(bundle.resolve()), "host": "127.0.0.1", "port": "0"}
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(  # noqa: S603 - nothing of a user's in it
-            command,
+            SERVER,
             env=_environment(own | dict(settings or {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -87,8 +81,6 @@ def running_server(
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
-    root = str(Path(__file__).resolve().parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     return environment | {f"{_PREFIX}{name.upper()}": value for name, value in settings.items()}
 
 

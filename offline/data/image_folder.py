@@ -16,17 +16,12 @@ from pathlib import Path
 
 import torch
 
-from modeguard.offline.data.records import (
-    DataConfig,
-    DatasetError,
-    ImageDataset,
-    LabelledImages,
-    check_classes_present,
-    split_rows,
-)
+from modeguard.offline.data.classes import check_classes_present, read_class_names
+from modeguard.offline.data.records import DataConfig, DatasetError, ImageDataset, LabelledImages
+from modeguard.offline.data.splitting import split_rows
 from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
 
-__all__ = ["load_folder", "read_class_names"]
+__all__ = ["load_folder"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _COLUMNS = ("file", "class_index", "class_name")
@@ -61,21 +56,6 @@ def load_folder(config: DataConfig, input_spec: InputSpec | None, n_classes: int
     if config.labels is not None:
         raise DatasetError(f"no list of labels at {labels}; expected CSV with the columns {', '.join(_COLUMNS)}")
     return _load_directories(config, root, input_spec)
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The non-empty lines of a text file.
-
-    Raises:
-        DatasetError: if there is no such text file, or it has a name twice.
-    """
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"class names are one a line in a UTF-8 text file at {path}, but {error}") from error
-    if not names:
-        raise DatasetError(f"{path} has no class names, expected one a line")
-    return names
 
 
 def _load_directories(config: DataConfig, root: Path, input_spec: InputSpec) -> ImageDataset:

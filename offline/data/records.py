@@ -1,18 +1,17 @@
-"""What a data set is, what says where to find one, and how images are split into training and test images."""
+"""What a data set is, and where it comes from.
 
-import math
-from collections.abc import Sequence
+Images stay bytes (uint8): they become pixels in `modeguard.detector` and are normalised inside the classifier.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 
-__all__ = ["DataConfig", "DatasetError", "ImageDataset", "LabelledImages", "check_classes_present", "split_rows"]
-
-_SHOWN = 5
+__all__ = ["DataConfig", "DatasetError", "ImageDataset", "LabelledImages"]
 
 
 class DatasetError(ModeguardError, ValueError):
@@ -123,63 +122,3 @@ class ImageDataset:
                     f"labels are 0 to {len(self.class_names) - 1} for {len(self.class_names)} classes, got a "
                     f"{part} label {largest}; correct the labels or the number of classes"
                 )
-
-
-def check_classes_present(
-    class_names: Sequence[str], labels: Tensor, config: DataConfig, *, part: str = "training"
-) -> None:
-    """Refuse labels (n,) among which a class never occurs, unless the configuration allows it.
-
-    Raises:
-        DatasetError: naming classes without images.
-    """
-    counts = torch.bincount(labels, minlength=len(class_names))
-    missing = [class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
-    if missing and not config.allow_missing_classes:
-        shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
-        raise DatasetError(
-            f"every class needs {part} images, but {len(missing)} of {len(class_names)} have none: {shown}; add "
-            "images, or set allow_missing_classes"
-        )
-
-
-def split_rows(labels: Tensor, train_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split rows so that every class has about the same fraction in both parts.
-
-    A class of two images or more has some in both parts. Classes of one image go to either, so that the fraction
-    holds over all of them.
-
-    Args:
-        labels: (n,) int64.
-        train_fraction: in (0, 1).
-        seed: the same seed and labels give the same split.
-
-    Returns:
-        Indices of the training rows and of the test rows, each ascending.
-
-    Raises:
-        DatasetError: if one of the parts would be empty.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    train: list[Tensor] = []
-    test: list[Tensor] = []
-    classes = labels.unique()
-    owed = 0.0  # what rounding has kept from the training part so far
-    for k in classes[torch.randperm(len(classes), generator=generator)].tolist():
-        rows = (labels == k).nonzero().flatten()
-        rows = rows[torch.randperm(len(rows), generator=generator)]
-        wanted = train_fraction * len(rows) + owed
-        n_train = math.floor(wanted + 0.5)
-        if len(rows) > 1:
-            n_train = min(max(n_train, 1), len(rows) - 1)
-        n_train = min(max(n_train, 0), len(rows))
-        owed = wanted - n_train
-        train.append(rows[:n_train])
-        test.append(rows[n_train:])
-    train_rows, test_rows = torch.cat(train).sort().values, torch.cat(test).sort().values
-    if len(train_rows) == 0 or len(test_rows) == 0:
-        raise DatasetError(
-            f"{len(labels)} images cannot be split with train_fraction {train_fraction}: one part would be empty; "
-            "add images or change the fraction"
-        )
-    return train_rows, test_rows

@@ -12,16 +12,18 @@ The test images of a data set are dealt out by source image and before anything 
 Templates come from the training images, so they are in none of these.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from modeguard.detector import Leaf, ModeguardError
+
+__all__ = ["Folds", "ImageRoles", "SplitConfig", "SplitError", "deal_folds", "deal_roles"]
 
 _MOST_PARTS = 20
 
@@ -137,19 +139,22 @@ def deal_folds(config: SplitConfig) -> Folds:
         SplitError: if there are too few sources.
     """
     n_sources = config.n_sources
-    indices = np.arange(n_sources)
-    try:
-        rest, test = train_test_split(indices, test_size=config.test_fraction, random_state=config.seed)
-        of_rest = config.validation_fraction / (1 - config.test_fraction)
-        fit, validation = train_test_split(rest, test_size=of_rest, random_state=config.seed)
-    except ValueError as error:
-        raise SplitError(
-            f"{n_sources} sources cannot be split into test fold and parts ({error}); raise n_sources"
-        ) from None
+    rest, test = _shuffled_split(np.arange(n_sources), config.test_fraction, config.seed)
+    of_rest = config.validation_fraction / (1 - config.test_fraction)
+    fit, validation = _shuffled_split(rest, of_rest, config.seed)
     if len(fit) < 2:
-        raise SplitError(f"{n_sources} sources leave nothing to fit while others validate; raise n_sources")
+        raise SplitError(
+            f"{n_sources} sources cannot be split into test fold and parts that leave something to fit; raise n_sources"
+        )
     parts = [validation, *np.array_split(fit, round(1 / of_rest) - 1)]
     return Folds(_mask(test, n_sources), torch.stack([_mask(part, n_sources) for part in parts]))
+
+
+def _shuffled_split(rows: NDArray[np.intp], fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows outside and inside a random part, as scikit-learn's `train_test_split` deals them in the protocol."""
+    n_inside = math.ceil(fraction * len(rows))
+    order = np.random.RandomState(seed).permutation(len(rows))
+    return rows[order[n_inside:]], rows[order[:n_inside]]
 
 
 def _mask(rows: NDArray[np.intp], n: int) -> Tensor:

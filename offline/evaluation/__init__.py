@@ -10,6 +10,7 @@ from modeguard.offline.evaluation.metrics import (
     PairedScores,
     auroc,
     measure,
+    tpr_at_fpr,
 )
 from modeguard.offline.evaluation.results import (
     BOOTSTRAP_SEED,
@@ -41,4 +42,5 @@ __all__ = [
     "flagged_shares",
     "measure",
     "paired_scores",
+    "tpr_at_fpr",
 ]

@@ -4,12 +4,13 @@ Words and choices of the benchmark protocols: AUROC and AUPR rank adversarial ab
 is what an operator feels, balanced accuracy is at the scorer's own decision.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from modeguard.detector import ModeguardError
 
@@ -64,13 +65,13 @@ def balanced_accuracy(pairs: PairedScores) -> float:
 def auroc(pairs: PairedScores) -> float:
     """Probability that an adversarial image scores above a natural one, ties counting half."""
     scores, labels = pairs.labelled()
-    return float(roc_auc_score(labels, scores))
+    return float(_scikit_learn().roc_auc_score(labels, scores))
 
 
 def aupr(pairs: PairedScores) -> float:
     """Average precision with adversarial images as the positive class."""
     scores, labels = pairs.labelled()
-    return float(average_precision_score(labels, scores))
+    return float(_scikit_learn().average_precision_score(labels, scores))
 
 
 def tpr_at_fpr(pairs: PairedScores, max_fpr: float) -> float:
@@ -87,8 +88,12 @@ def fpr_at_tpr(pairs: PairedScores, min_tpr: float) -> float:
 
 def _roc(pairs: PairedScores) -> tuple[Scores, Scores, Scores]:
     scores, labels = pairs.labelled()
-    fpr, tpr, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    fpr, tpr, thresholds = _scikit_learn().roc_curve(labels, scores, drop_intermediate=False)
     return fpr, tpr, thresholds
+
+
+def _scikit_learn() -> Any:
+    return importlib.import_module("sklearn.metrics")  # loads much; a recipe is read without it
 
 
 METRICS: dict[str, Callable[[PairedScores], float]] = {

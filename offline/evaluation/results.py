@@ -12,6 +12,7 @@ from modeguard.detector import Detector, judge
 from modeguard.detector.questions import Observation
 from modeguard.offline.evaluation.metrics import EvaluationError, Interval, PairedScores, measure
 from modeguard.offline.tuning import Fitted, LabelledObservation, Trial
+from modeguard.templates_store.bundles import plain_of
 
 BOOTSTRAP_SEED = 0
 
@@ -138,7 +139,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["chosen"]["config"] = plain_of(self.chosen.config)
+        return values
 
 
 def evaluate(

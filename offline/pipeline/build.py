@@ -29,26 +29,25 @@ from modeguard.detector import (
 )
 from modeguard.detector.questions import Observation, observation_from_tensors
 from modeguard.offline.console import Console
-from modeguard.offline.data.datasets import ImageDataset, load_dataset
-from modeguard.offline.data.roles import Folds, ImageRoles, deal_folds
+from modeguard.offline.data import Folds, ImageDataset, ImageRoles, deal_folds, load_dataset
 from modeguard.offline.evaluation import BOOTSTRAP_SEED, Evaluation, HeldOut, HeldOutAttack, evaluate
 from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore
 from modeguard.offline.pipeline.keys import artifact_key
-from modeguard.offline.pipeline.parts import Engine, in_turn
+from modeguard.offline.pipeline.parts import WorkEngine, in_turn
 from modeguard.offline.pipeline.steps import Attacked
-from modeguard.offline.recipe.recipe import Recipe
-from modeguard.offline.recipe.sections import CALIBRATION, EXTRA, SOURCES
+from modeguard.offline.recipe import CALIBRATION_SET, EXTRA_SET, SOURCE_SET, Recipe
 from modeguard.offline.report import Example, Facts, cases_of, write_report
 from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
-from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.classifiers.loading import (
-    NetworkClassifier,
+from modeguard.templates_store.bundles import write_bundle
+from modeguard.templates_store.classifiers import (
+    TRUST_EVERYTHING,
     check_classifier,
     check_pixel_scale,
     load_classifier,
     resolve_dtype,
 )
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 VERSIONS = {"train": 1, "classifier": 1, "templates": 1, "roles": 2, "attack": 1, "observe": 2}
 """Raise a step's number when its code gives another output for the same options."""
@@ -84,7 +83,7 @@ class Build:
         console: Console,
         device: str | torch.device = "cpu",
         *,
-        engine: Engine = in_turn,
+        engine: WorkEngine = in_turn,
     ) -> None:
         self.recipe = recipe
         self.console = console
@@ -121,7 +120,7 @@ class Build:
         return path
 
     @cached_property
-    def exact_classifier(self) -> NetworkClassifier:
+    def exact_classifier(self) -> StoredClassifier:
         """The classifier in float32, for attacks and for choosing images; checked for what the method needs."""
         classifier = self._load_classifier("float32")
         train = self.dataset.train
@@ -133,7 +132,7 @@ class Build:
         return classifier
 
     @cached_property
-    def classifier(self) -> NetworkClassifier:
+    def classifier(self) -> StoredClassifier:
         """The classifier in the recipe's precision, as a server runs it."""
         return self._load_classifier(self.recipe.classifier.dtype)
 
@@ -205,7 +204,7 @@ class Build:
         return self._attacked[name]
 
     def observed(self, name: str) -> Observation:
-        """What the classifier says of a set of images: CALIBRATION, SOURCES, EXTRA, or one attack's by its name."""
+        """What the classifier says of a set of images: a natural one by its name, or one attack's by its own."""
         if name not in self._observed:
             upstream = self.attacked(name).key if name in self.recipe.attacks else self.roles.key
             dtype = str(resolve_dtype(self.recipe.classifier.dtype, self.device))
@@ -259,7 +258,7 @@ class Build:
         """
         templates = self.templates.value.first(config.n_templates)
         references = self.labelled(~self.folds.is_test).references(config)
-        return fit_observed(config, templates, references, self.observed(CALIBRATION))
+        return fit_observed(config, templates, references, self.observed(CALIBRATION_SET))
 
     @cached_property
     def folds(self) -> Folds:
@@ -274,15 +273,15 @@ class Build:
     def pairs(self, attack: str, among: Tensor) -> LabelledObservation:
         """Natural twins, then adversarial images, of the attack's successes on sources `among` (n_sources,) bool."""
         rows = self.successes(attack, among).nonzero()[:, 0]
-        both = join([pick(self.observed(SOURCES), rows), pick(self.observed(attack), rows)])
+        both = join([pick(self.observed(SOURCE_SET), rows), pick(self.observed(attack), rows)])
         return LabelledObservation(both, torch.arange(2 * len(rows)) >= len(rows), rows.repeat(2))
 
     def labelled(self, among: Tensor) -> LabelledObservation:
         """Every source `among` (n_sources,) bool, every successful attack on one, and the extra images, each once."""
         rows = among.nonzero()[:, 0]
-        observations, sources = [pick(self.observed(SOURCES), rows)], [rows]
+        observations, sources = [pick(self.observed(SOURCE_SET), rows)], [rows]
         if n_extra := len(self.roles.value.extra):
-            observations.append(self.observed(EXTRA))
+            observations.append(self.observed(EXTRA_SET))
             sources.append(torch.arange(len(among), len(among) + n_extra))  # sources of nothing else
         n_natural = sum(map(len, observations))
         for name in self.recipe.attacks:
@@ -297,13 +296,13 @@ class Build:
         """What the detector is measured on: the test fold."""
         is_test = self.folds.is_test
         labels = self.dataset.test.labels[self.roles.value.calibration]
-        is_right = self.observed(CALIBRATION).at_image.predicted == labels
+        is_right = self.observed(CALIBRATION_SET).at_image.predicted == labels
         attacks = {}
         for name, plan in self.recipe.attacks.items():
             attacked = self.attacked(name).value
             distances = attacked.distances[attacked.is_successful]
             attacks[name] = HeldOutAttack(plan.attack.norm, len(attacked), distances, self.pairs(name, is_test))
-        return HeldOut(pick(self.observed(SOURCES), is_test), attacks, float(is_right.double().mean()))
+        return HeldOut(pick(self.observed(SOURCE_SET), is_test), attacks, float(is_right.double().mean()))
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -418,8 +417,6 @@ class Build:
         kept = entry.read_if_intact()
         return kept.tensors if kept is not None else entry.write(make(), {}).tensors
 
-    def _load_classifier(self, dtype: str) -> NetworkClassifier:
+    def _load_classifier(self, dtype: str) -> StoredClassifier:
         spec = self.recipe.classifier.spec
-        return load_classifier(
-            spec, self.weights.value, dtype=dtype, device=self.device, allowed_factories=(spec.architecture,)
-        )
+        return load_classifier(spec, self.weights.value, dtype=dtype, device=self.device, trust=TRUST_EVERYTHING)

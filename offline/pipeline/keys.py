@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 
 __all__ = ["ArtifactError", "artifact_key", "canonical_json"]
 

@@ -42,7 +42,7 @@ class Work(Protocol):
         ...
 
 
-Engine = Callable[[Work, Iterable[Part]], Iterator[dict[str, Tensor]]]
+WorkEngine = Callable[[Work, Iterable[Part]], Iterator[dict[str, Tensor]]]
 """Does the work on every part; the outcomes come in the order of the parts."""
 
 
@@ -65,7 +65,7 @@ def all_parts(
     parts: Sequence[Part],
     entry: ArtifactEntry,
     *,
-    engine: Engine,
+    engine: WorkEngine,
     on_images: Callable[[int], object],
 ) -> list[dict[str, Tensor]]:
     """The outcome of every part, those that are kept already read back, the others made and kept.

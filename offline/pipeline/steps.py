@@ -10,16 +10,16 @@ from torch import Tensor
 
 from modeguard.detector import Classifier, ClassTemplates, Leaf, Sliced, join, to_pixels, to_tensors
 from modeguard.detector.questions import AnyQuestion, Observation, observation_from_tensors, observe
-from modeguard.offline.attacks import Attack, run_attack
+from modeguard.offline.attacks import Attack, Misclassified, run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.data.records import ImageDataset, LabelledImages
-from modeguard.offline.data.roles import ImageRoles, SplitConfig, deal_roles
+from modeguard.offline.data import ImageDataset, ImageRoles, LabelledImages, SplitConfig, deal_roles
 from modeguard.offline.pipeline.artifacts import ArtifactEntry
-from modeguard.offline.pipeline.parts import Engine, Part, all_parts, parts_of
-from modeguard.offline.recipe.sections import AttackPlan, TemplateConfig
-from modeguard.offline.training.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, save_weights
-from modeguard.templates_store.templates import choose_templates
+from modeguard.offline.pipeline.parts import Part, WorkEngine, all_parts, parts_of
+from modeguard.offline.recipe import AttackPlan, TemplateConfig
+from modeguard.offline.training import EpochRecord, TrainingConfig, TrainingError, train_classifier
+from modeguard.templates_store import choose_templates
+from modeguard.templates_store.classifiers import ClassifierSpec, save_weights
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 
 IMAGES_PER_PART = 256
 
@@ -84,7 +84,7 @@ def train_weights(
 
 
 def pick_templates(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: TemplateConfig,
     dataset: ImageDataset,
     *,
@@ -112,7 +112,7 @@ def pick_templates(
 
 
 def deal_test_images(
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     config: SplitConfig,
     test: LabelledImages,
     *,
@@ -153,24 +153,24 @@ class AttackWork:
         """See `Work`."""
         result = run_attack(
             self.attack,
-            self.classifier,
+            Misclassified(self.classifier, self.labels[part.rows].to(self.device)),
             to_pixels(self.images[part.rows]).to(self.device),
-            self.labels[part.rows].to(self.device),
-            rows_per_call=part.n_images,
+            batch_size=part.n_images,
             generator=torch.Generator(self.device).manual_seed(part.seed),
+            is_met=torch.zeros(part.n_images, dtype=torch.bool, device=self.device),
         )
         return to_tensors(Attacked(result.images, result.is_successful, result.distances))
 
 
 def attack_images(
     plan: AttackPlan,
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     images: Tensor,
     labels: Tensor,
     entry: ArtifactEntry,
     *,
     seed: str,
-    engine: Engine,
+    engine: WorkEngine,
     console: Console,
     device: torch.device,
 ) -> Attacked:
@@ -209,13 +209,13 @@ class ObserveWork:
 
 def observe_images(
     questions: Mapping[str, AnyQuestion],
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     pixels: Tensor,
     templates: ClassTemplates,
     entry: ArtifactEntry,
     *,
     seed: str,
-    engine: Engine,
+    engine: WorkEngine,
     console: Console,
     device: torch.device,
 ) -> Observation:

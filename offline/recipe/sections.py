@@ -1,26 +1,25 @@
 """The sections of a recipe that no other part of the program has a record for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modeguard.offline.attacks import Attack
-from modeguard.offline.recipe.loader import FLAT, RecipeError, nearest
-from modeguard.templates_store.classifiers.architectures import ARCHITECTURES
-from modeguard.templates_store.classifiers.spec import EXPORT, ClassifierSpec
-from modeguard.templates_store.templates import MissingClasses
+from modeguard.offline.recipe.errors import RecipeError
+from modeguard.templates_store import MissingClasses
+from modeguard.templates_store.classifiers import ClassifierSpec, parse_architecture
 
 __all__ = [
-    "CALIBRATION",
-    "EXTRA",
-    "SOURCES",
+    "CALIBRATION_SET",
+    "EXTRA_SET",
+    "SOURCE_SET",
     "AttackPlan",
     "ClassifierSection",
     "InputSection",
     "TemplateConfig",
 ]
 
-CALIBRATION, SOURCES, EXTRA = "calibration", "sources", "extra"
+CALIBRATION_SET, SOURCE_SET, EXTRA_SET = "calibration", "sources", "extra"
 """Names of the natural sets of images of a build; its attacks have other names."""
 
 
@@ -35,19 +34,13 @@ class ClassifierSection:
         dtype: type that the network computes in; "auto" asks the hardware.
     """
 
-    spec: ClassifierSpec = field(metadata=FLAT)
+    spec: ClassifierSpec
     weights: Path | None = None
     weights_root: Path | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        architecture = self.spec.architecture
-        if architecture != EXPORT and ":" not in architecture and architecture not in ARCHITECTURES:
-            known = [*ARCHITECTURES, "torchvision:NAME", "timm:NAME", "package.module:factory", EXPORT]
-            raise RecipeError(
-                f"architecture: {architecture!r} is unknown{nearest(architecture, known)}; "
-                f"allowed are {', '.join(known)}"
-            )
+        parse_architecture(self.spec.architecture)
 
     def find_weights(self) -> Path | None:
         """The file of ready weights; None if the classifier is to be trained.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modeguard.detector.pixels import to_pixels
+from modeguard.detector import to_pixels
 
 __all__ = ["Augmentation", "augment"]
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.detector import ModeguardError
 from modeguard.templates_store.files import write_file_atomically
 
 __all__ = ["Checkpoint", "TrainingError", "read_checkpoint", "write_checkpoint"]

@@ -23,14 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from modeguard.detector.pixels import to_pixels
-from modeguard.offline.data.records import LabelledImages
+from modeguard.detector import to_pixels
+from modeguard.offline.data import LabelledImages
 from modeguard.offline.seeds import seed_of
 from modeguard.offline.training.augmentation import augment
 from modeguard.offline.training.checkpoints import Checkpoint, TrainingError, read_checkpoint, write_checkpoint
 from modeguard.offline.training.config import SCHEDULES, TrainingConfig, learning_rate_at
 from modeguard.offline.training.pruning import choose_visit
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
+    TRUST_EVERYTHING,
     ClassifierSpec,
     NetworkClassifier,
     build_classifier,
@@ -153,7 +154,7 @@ class _Run:
         self.test = LabelledImages(test.images.to(device), test.labels.to(device))
         self.autocast_dtype = resolve_dtype(config.precision, device)
         with _seeded(config.seed, 0, device):
-            self.classifier = build_classifier(spec, allowed_factories=(spec.architecture,)).to(device)
+            self.classifier = build_classifier(spec, trust=TRUST_EVERYTHING).to(device)
         self.parameters = dict(self.classifier.network.named_parameters())
         self.optimizer = torch.optim.SGD(
             self.parameters.values(),
@@ -165,8 +166,8 @@ class _Run:
         self.last_losses = torch.full((len(train),), math.inf, device=device)
         self.average: dict[str, Tensor] = {}
         self.is_mirrored_first = torch.rand(len(train), generator=self._generator(0), device=device) < 0.5
-        described = {"spec": spec.to_dict(), "config": dataclasses.asdict(config), "data": _fingerprint(train)}
-        self.belongs_to: dict[str, Any] = json.loads(json.dumps(described))
+        described = {"spec": spec, "config": config, "data": _fingerprint(train)}
+        self.belongs_to: dict[str, Any] = json.loads(json.dumps(described, default=dataclasses.asdict))
 
     def epoch(self, epoch: int, on_images: Callable[[int], object]) -> EpochRecord:
         """Learn from every training image once, then test."""

@@ -8,7 +8,7 @@ from typing import get_args
 from modeguard.detector import FEATURES, DetectorConfig, ModeguardError, questions_of
 from modeguard.detector.paths import evenly_spaced
 from modeguard.detector.questions import AnyQuestion, Curves, Noise, Persistence
-from modeguard.detector.scorers import Metric, NeighborsOptions, ScalingName, Weights
+from modeguard.detector.scorers import SCORERS, Metric, NeighborsOptions, ScalingName, ScorerOptions, Weights
 
 
 class TuningError(ModeguardError, ValueError):
@@ -23,6 +23,7 @@ class DetectorGrid:
         n_points: numbers of points on the path, image and template included, each at least 2.
         n_templates: numbers of templates a class.
         features: combinations of feature families.
+        scorers: names in `SCORERS`; the four choices below are of "neighbors", others have their defaults.
         n_neighbors, weights, metric, scaling: see `NeighborsOptions`.
         tolerance: mean AUROC that may be given up for a cheaper detector, in [0, 1].
         target_fpr: rate of natural images that the detector may flag.
@@ -34,6 +35,7 @@ class DetectorGrid:
     n_points: tuple[int, ...] = (8,)
     n_templates: tuple[int, ...] = (1,)
     features: tuple[tuple[str, ...], ...] = (("loss_curve", "sorted_logits"),)
+    scorers: tuple[str, ...] = (NeighborsOptions.kind,)
     n_neighbors: tuple[int, ...] = (5, 15, 25)
     weights: tuple[Weights, ...] = ("distance",)
     metric: tuple[Metric, ...] = ("euclidean",)
@@ -47,7 +49,7 @@ class DetectorGrid:
     persistence_steps: int = 6
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "n_templates", "features", "n_neighbors", "weights", "metric", "scaling"):
+        for name in ("n_points", "n_templates", "features", "scorers", "n_neighbors", "weights", "metric", "scaling"):
             if len(getattr(self, name)) == 0:
                 raise TuningError(f"{name} is a list of at least one choice, got an empty one")
         if min(self.n_points) < 2 or min(*self.n_templates, *self.n_neighbors, self.n_logits, self.n_noise_draws) < 1:
@@ -66,6 +68,7 @@ class DetectorGrid:
         families = {name for combination in self.features for name in combination}
         for place, named, known in (
             ("features", families, set(FEATURES)),
+            ("scorers", set(self.scorers), set(SCORERS)),
             ("weights", set(self.weights), set(get_args(Weights))),
             ("metric", set(self.metric), set(get_args(Metric))),
             ("scaling", set(self.scaling), set(get_args(ScalingName))),
@@ -75,11 +78,10 @@ class DetectorGrid:
 
     def configs(self) -> Iterator[DetectorConfig]:
         """Every combination."""
-        of_scorer = (self.scaling, self.metric, self.n_neighbors, self.weights)
         for features, n_points, n_templates in product(self.features, self.n_points, self.n_templates):
             config = self._config(features, n_points, n_templates)
-            for scaling, metric, n_neighbors, weights in product(*of_scorer):
-                yield replace(config, scorer=NeighborsOptions(n_neighbors, weights, metric, scaling))
+            for scorer in self._scorers():
+                yield replace(config, scorer=scorer)
 
     @property
     def n_configs(self) -> int:
@@ -93,6 +95,15 @@ class DetectorGrid:
             for name, question in questions_of(self._config(features, n_points, 1)).items():
                 asked[name] = asked[name].joined(question) if name in asked else question
         return asked
+
+    def _scorers(self) -> Iterator[ScorerOptions]:
+        for name in self.scorers:
+            if name == NeighborsOptions.kind:
+                choices = product(self.scaling, self.metric, self.n_neighbors, self.weights)
+                for scaling, metric, n_neighbors, weights in choices:
+                    yield NeighborsOptions(n_neighbors, weights, metric, scaling)
+            else:
+                yield SCORERS[name].options()
 
     def _config(self, features: tuple[str, ...], n_points: int, n_templates: int) -> DetectorConfig:
         config = DetectorConfig(

@@ -6,11 +6,12 @@ turns ranked together; its mean over the attacks decides, and among combinations
 one that costs fewest rows an image.
 """
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from modeguard.detector import (
@@ -185,4 +186,5 @@ def _kinds(name: str, turns: Sequence[_Turn]) -> Tensor:
 def _auroc(name: str, turns: Sequence[_Turn], scorers: Sequence[Scorer]) -> float:
     """AUROC of one attack's validation pairs, those of all turns together."""
     scores = [scorer.score(turn.queries[name].features) for turn, scorer in zip(turns, scorers, strict=True)]
-    return float(roc_auc_score(_kinds(name, turns).numpy(), torch.cat(scores).numpy()))
+    metrics: Any = importlib.import_module("sklearn.metrics")  # loads much; a recipe is read without it
+    return float(metrics.roc_auc_score(_kinds(name, turns).numpy(), torch.cat(scores).numpy()))

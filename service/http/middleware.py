@@ -12,7 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modeguard.service.errors import INTERNAL, problem_response
+from modeguard.service.http.problems import INTERNAL, problem_response
+from modeguard.service.inference import NoLongerWantedError
 
 REQUEST_ID_HEADER = "X-Request-ID"
 LINGER_S = 1.0
@@ -66,7 +67,7 @@ class RequestEnvelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive_and_note, send_with_id)
-            except ClientDisconnect:
+            except (ClientDisconnect, NoLongerWantedError):
                 _log.info("client hung up")
                 return
             except Exception:  # the outermost handler: whatever it is, log it and answer a problem without details

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from modeguard.service.inference import IsWanted
+
 
 @asynccontextmanager
-async def presence(request: Request) -> AsyncIterator[Callable[[], bool]]:
+async def client_presence(request: Request) -> AsyncIterator[IsWanted]:
     """Watch a client while the context lasts.
 
     Args:

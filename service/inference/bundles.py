@@ -1,94 +1,103 @@
-"""The computing part of a request: a bundle, a device, and verdicts in plain Python values."""
+"""Bundles in memory: how the one to be served is read, and which one is served now."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from modeguard.detector import Detections, detect, to_pixels
-from modeguard.service.settings import Settings
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
-from modeguard.templates_store.classifiers.loading import resolve_device
+from modeguard.detector import Classifier, ModeguardError, Sliced
+from modeguard.templates_store.bundles import Bundle, read_bundle
+from modeguard.templates_store.classifiers import resolve_device
 
-# (n_templates, n_points); None where the classifier's answer is not finite, as JSON has no word for that
-Curves = list[list[float | None]]
+
+class NotReadyError(ModeguardError):
+    """The bundle is not loaded yet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedBundle:
+    """A bundle in memory, ready to judge.
+
+    Attributes:
+        bundle: what was read.
+        classifier: the bundle's, in slices of bounded size; this is what the detector asks.
+    """
+
+    bundle: Bundle
+    classifier: Classifier
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is said of one image.
+class BundleSource:
+    """Which bundle is to be served, and how it computes here.
 
     Attributes:
-        predicted: the classifier's class.
-        score: [0, 1], higher is more adversarial; None where nothing can be said.
-        p_value: (0, 1], split-conformal; None with the score.
-        is_adversarial: the verdict at the target FPR; None with the score.
-        reason: why nothing can be said, else None.
-        losses, margins: along the path to each template; None unless asked for, or where there is no template.
-    """
-
-    predicted: int
-    score: float | None
-    p_value: float | None
-    is_adversarial: bool | None
-    reason: str | None
-    losses: Curves | None
-    margins: Curves | None
-
-
-def load_bundle(settings: Settings) -> Bundle:
-    """Read and verify the bundle that the settings name, onto the device that they name.
-
-    Raises:
-        DeviceError: if there is no such device.
-        ModeguardError: whatever `read_bundle` says.
-    """
-    if settings.torch_threads is not None:
-        torch.set_num_threads(settings.torch_threads)
-    return read_bundle(
-        settings.bundle,
-        device=resolve_device(settings.device),
-        dtype=settings.dtype,
-        allowed_factories=settings.allowed_factories,
-        expected_digest=settings.bundle_digest,
-    )
-
-
-@torch.inference_mode()
-def judge(bundle: Bundle, images: Sequence[Tensor], *, rows_per_call: int, with_curves: bool) -> list[Verdict]:
-    """Ask the detector about the images of one request.
-
-    Args:
-        bundle: classifier and detector.
-        images: each (c, h, w) uint8, as `decode_image` gives them.
+        path: its directory.
+        expected_digest: its digest, if only that one will do.
+        device: "auto", "cpu", "cuda:1"; see `resolve_device`.
+        dtype: what the classifier computes in; see `read_bundle`.
         rows_per_call: bound on the rows of one call of the classifier.
-        with_curves: whether the verdicts carry their loss curves.
+        torch_threads: CPU threads of one computation; None for torch's choice.
+        allowed_factories: "package.module:factory" names that the bundle may call to build its classifier.
+        trusted_programs: sha256 of the `torch.export` programs that the bundle may bring as its classifier.
     """
-    pixels = to_pixels(torch.stack(tuple(images)).to(bundle.detector.calibration_scores.device))
-    found = detect(bundle.detector, bundle.classifier, pixels, rows_per_call=rows_per_call)
-    return _verdicts(found, with_curves=with_curves)
 
+    path: Path
+    expected_digest: str | None
+    device: str
+    dtype: str
+    rows_per_call: int
+    torch_threads: int | None
+    allowed_factories: tuple[str, ...]
+    trusted_programs: tuple[str, ...]
 
-def _verdicts(found: Detections, *, with_curves: bool) -> list[Verdict]:
-    scores, p_values = found.score.tolist(), found.p_value.tolist()
-    verdicts = []
-    for i, (predicted, reason) in enumerate(zip(found.predicted.tolist(), found.reasons, strict=True)):
-        has_curves = with_curves and bool(found.has_template[i])
-        verdicts.append(
-            Verdict(
-                predicted=predicted,
-                score=None if reason else scores[i],
-                p_value=None if reason else p_values[i],
-                is_adversarial=None if reason else bool(found.is_adversarial[i]),
-                reason=reason,
-                losses=_finite(found.curves.losses[i]) if has_curves else None,
-                margins=_finite(found.curves.margins[i]) if has_curves else None,
-            )
+    def read(self) -> ServedBundle:
+        """Read and verify the bundle, onto its device.
+
+        Raises:
+            DeviceError: if there is no such device.
+            ModeguardError: whatever `read_bundle` says.
+        """
+        if self.torch_threads is not None:
+            torch.set_num_threads(self.torch_threads)
+        bundle = read_bundle(
+            self.path,
+            device=resolve_device(self.device),
+            dtype=self.dtype,
+            allowed_factories=self.allowed_factories,
+            trusted_programs=self.trusted_programs,
+            expected_digest=self.expected_digest,
         )
-    return verdicts
+        return self.serve(bundle)
+
+    def serve(self, bundle: Bundle) -> ServedBundle:
+        """A bundle that has been read already, with its classifier in slices."""
+        return ServedBundle(bundle, Sliced(bundle.classifier, self.rows_per_call))
 
 
-def _finite(curves: Tensor) -> Curves:
-    return [[value if math.isfinite(value) else None for value in curve] for curve in curves.tolist()]
+class Bundles:
+    """The bundle that is served now; there is none until it is loaded."""
+
+    def __init__(self, source: BundleSource, bundle: Bundle | None = None) -> None:
+        self._source = source
+        self._current = None if bundle is None else source.serve(bundle)
+
+    @property
+    def current(self) -> ServedBundle:
+        """What new requests are judged with.
+
+        Raises:
+            NotReadyError: until it is loaded.
+        """
+        if self._current is None:
+            raise NotReadyError("the bundle is still being loaded; try again soon")
+        return self._current
+
+    def load(self) -> None:
+        """Read the bundle, unless there is one already; takes seconds.
+
+        Raises:
+            ModeguardError: see `BundleSource.read`.
+        """
+        if self._current is None:
+            self._current = self._source.read()

@@ -1,68 +1,62 @@
-"""Which thread does what: nothing heavy on the event loop, decoding on a few threads, inference on one.
+"""What every API asks: a place, decoded images, verdicts. Nothing heavy is done on the event loop."""
 
-One inference thread, because the classifier already uses all cores or the GPU: two at a time would only share them.
-"""
-
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
 
-from starlette.requests import ClientDisconnect
 from torch import Tensor
 
-from modeguard.service.errors import BusyError, ImageInRequestError, NotReadyError
-from modeguard.service.http.body import ImageFile, split_body
-from modeguard.service.inference.bundles import Verdict, judge, load_bundle
-from modeguard.service.settings import Settings
-from modeguard.templates_store.bundles.bundle import Bundle
-from modeguard.templates_store.images import InputSpec, InvalidImage, decode_image
+from modeguard.detector import ModeguardError, Verdict
+from modeguard.service.inference.bundles import Bundles, ServedBundle
+from modeguard.service.inference.decoding import DecodedImage, ImageFile, decode_images
+from modeguard.service.inference.scheduler import Scheduler
+from modeguard.service.inference.threads import IsWanted, Threads
 
-Result = TypeVar("Result")
+
+class BusyError(ModeguardError):
+    """As many requests as may be pending are pending."""
 
 
 class Engine:
-    """A bundle and the threads that work with it; its methods are called on the event loop only."""
+    """Bundles and the threads that work with them; its methods are called on the event loop only.
 
-    def __init__(self, settings: Settings, bundle: Bundle | None = None) -> None:
-        self.settings = settings
-        self._bundle = bundle
-        self._n_pending = 0
-        self._decoding = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decoding")
-        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+    A request takes the current bundle once and hands it to each step, so that all of it is answered by the same one.
+    """
+
+    def __init__(self, bundles: Bundles, *, decode_threads: int, max_pending: int, max_pixels: int) -> None:
+        self._bundles = bundles
+        self._max_pending, self._n_pending = max_pending, 0
+        self._max_pixels = max_pixels
+        self._decoding = Threads(decode_threads, "decoding")
+        self._inference = Threads(1, "inference")
+        self._scheduler = Scheduler(self._inference)
 
     @property
-    def bundle(self) -> Bundle:
-        """The bundle being served.
+    def current(self) -> ServedBundle:
+        """The bundle that is served now.
 
         Raises:
             NotReadyError: until it is loaded.
         """
-        if self._bundle is None:
-            raise NotReadyError("the bundle is still being loaded; try again soon")
-        return self._bundle
+        return self._bundles.current
 
     async def load(self) -> None:
-        """Load the bundle that the settings name, unless there is one already.
+        """Load the bundle, unless there is one already.
 
         Raises:
-            ModeguardError: see `load_bundle`.
+            ModeguardError: see `BundleSource.read`.
         """
-        if self._bundle is None:
-            self._bundle = await _on(self._inference, lambda: load_bundle(self.settings))
+        await self._inference.run(self._bundles.load)
 
     @contextmanager
     def admission(self) -> Iterator[None]:
-        """A place among the pending requests, held from before the body is read, so that memory is bounded.
+        """A place among the pending requests, held from before the images are received, so that memory is bounded.
 
         Raises:
             BusyError: if all places are taken.
         """
-        limit = self.settings.max_pending
-        if self._n_pending >= limit:
+        if self._n_pending >= self._max_pending:
             raise BusyError(
-                f"at most {limit} requests are worked on at a time, and as many are pending; try again soon"
+                f"at most {self._max_pending} requests are worked on at a time, and as many are pending; try again soon"
             )
         self._n_pending += 1
         try:
@@ -70,66 +64,41 @@ class Engine:
         finally:
             self._n_pending -= 1
 
-    async def images(
-        self, content_type: str, body: bytes, *, is_wanted: Callable[[], bool]
-    ) -> tuple[list[str | None], list[Tensor]]:
-        """File names and decoded images of a body.
+    async def decode(
+        self, served: ServedBundle, files: Callable[[], Sequence[ImageFile]], *, is_wanted: IsWanted
+    ) -> list[DecodedImage]:
+        """The images of a request as the bundle's classifier takes them.
 
         Args:
-            content_type: of the body.
-            body: one image, or a form of several.
+            served: the bundle that they are for.
+            files: gives them as they were sent. It is called on the decoding thread, as to take a request apart is work
+                too, and its errors come through.
             is_wanted: asked once a thread is free, and nothing is done if not.
 
         Raises:
-            ClientDisconnect: if it is not wanted any more.
-            MultipartError, TooManyImagesError: see `split_body`.
+            NoLongerWantedError: if they are not wanted any more.
             ImageInRequestError: for the first image that cannot be decoded.
         """
-        spec, settings = self.bundle.manifest.input, self.settings
+        spec, max_pixels = served.bundle.manifest.input, self._max_pixels
+        return await self._decoding.run(lambda: decode_images(files(), spec, max_pixels=max_pixels), is_wanted)
 
-        def decode() -> tuple[list[str | None], list[Tensor]]:
-            files = split_body(content_type, body, max_images=settings.max_images)
-            return [file.filename for file in files], _decode_all(files, spec, settings.max_pixels)
-
-        return await _on(self._decoding, decode, is_wanted)
-
-    async def verdicts(
-        self, images: Sequence[Tensor], *, with_curves: bool, is_wanted: Callable[[], bool]
+    async def judge(
+        self, served: ServedBundle, images: Sequence[Tensor], *, with_curves: bool, is_wanted: IsWanted
     ) -> list[Verdict]:
-        """Verdicts on decoded images, see `judge`.
+        """Verdicts on the images of a request, in their order.
+
+        Args:
+            served: the bundle that they are for.
+            images: at least one, each (c, h, w) uint8 as `decode` gives their pixels.
+            with_curves: whether the verdicts carry their loss curves.
+            is_wanted: asked when it is their turn, and nothing is done if not.
 
         Raises:
-            ClientDisconnect: if they are not wanted any more once the thread is free.
+            NoLongerWantedError: if they are not wanted any more.
         """
-        bundle, rows_per_call = self.bundle, self.settings.rows_per_call
-        return await _on(
-            self._inference,
-            lambda: judge(bundle, images, rows_per_call=rows_per_call, with_curves=with_curves),
-            is_wanted,
-        )
+        return await self._scheduler.judge(served, images, with_curves=with_curves, is_wanted=is_wanted)
 
     def close(self) -> None:
         """Let the threads finish what they are doing, and end them."""
-        for pool in (self._decoding, self._inference):
-            pool.shutdown(cancel_futures=True)
-
-
-async def _on(
-    pool: ThreadPoolExecutor, work: Callable[[], Result], is_wanted: Callable[[], bool] = lambda: True
-) -> Result:
-    def begin() -> Result:
-        if not is_wanted():
-            raise ClientDisconnect
-        return work()
-
-    return await asyncio.get_running_loop().run_in_executor(pool, begin)
-
-
-def _decode_all(files: Sequence[ImageFile], spec: InputSpec, max_pixels: int) -> list[Tensor]:
-    images = []
-    for index, file in enumerate(files):
-        try:
-            images.append(decode_image(file.content, spec, max_pixels=max_pixels))
-        except InvalidImage as error:
-            raise ImageInRequestError(index, file.filename, error) from error
-    return images
+        for threads in (self._decoding, self._inference):
+            threads.close()

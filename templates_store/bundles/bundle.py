@@ -42,13 +42,15 @@ from modeguard.templates_store.bundles.manifest import (
     Manifest,
     TensorInfo,
 )
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
     ClassifierSpec,
-    NetworkClassifier,
+    Trust,
     classifier_of,
     dtype_name,
+    file_suffix,
     save_weights,
 )
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 from modeguard.templates_store.files import TensorFileError, tensors_of, write_directory_atomically
 from modeguard.templates_store.images import InputSpec
 
@@ -69,7 +71,7 @@ class Bundle:
 
     manifest: Manifest
     detector: Detector
-    classifier: NetworkClassifier
+    classifier: StoredClassifier
     digest: str
 
     @property
@@ -89,7 +91,7 @@ def write_bundle(
     *,
     name: str,
     detector: Detector,
-    classifier: NetworkClassifier,
+    classifier: StoredClassifier,
     class_names: tuple[str, ...],
     input_spec: InputSpec,
     seeds: Mapping[str, int],
@@ -153,6 +155,7 @@ def read_bundle(
     device: torch.device | str = "cpu",
     dtype: str = "auto",
     allowed_factories: tuple[str, ...] = (),
+    trusted_programs: tuple[str, ...] = (),
     expected_digest: str | None = None,
 ) -> Bundle:
     """Read and verify a bundle: version, hashes, shapes, finiteness, and that classifier and detector belong together.
@@ -163,11 +166,13 @@ def read_bundle(
         dtype: what the classifier computes in: "float32", "bfloat16", or "auto": as the detector was calibrated, but
             float32 where the device does not multiply bfloat16 natively.
         allowed_factories: "package.module:factory" names that a bundle may call to build its classifier.
+        trusted_programs: sha256 of the `torch.export` programs that a bundle may bring as its classifier.
         expected_digest: of the bundle, if only this one will do; hashes inside a bundle tell damage, not exchange.
+            Naming it trusts the program in it too.
 
     Raises:
         BundleError: naming the file and the reason.
-        ClassifierError: if the classifier cannot be built.
+        ClassifierError: if the classifier cannot be built, or brings code that is not trusted.
     """
     text = _read(path, MANIFEST_FILE)
     digest = hashlib.sha256(text).hexdigest()
@@ -181,13 +186,16 @@ def read_bundle(
         raise BundleError(f"{MANIFEST_FILE}: {manifest.classifier.n_classes} class names were expected")
     detector = to_device(_detector_of(manifest.detector, _verified_tensors(path, manifest)), device)
     classifier_file = _classifier_file(manifest.classifier)
+    content = _verified_bytes(path, classifier_file, manifest)
+    if expected_digest is not None:
+        trusted_programs = (*trusted_programs, manifest.files[classifier_file].sha256)
     classifier = classifier_of(
         manifest.classifier,
-        _verified_bytes(path, classifier_file, manifest),
+        content,
         origin=path / classifier_file,
         dtype=manifest.compute_dtype if (dtype, manifest.compute_dtype) == ("auto", "float32") else dtype,
         device=device,
-        allowed_factories=allowed_factories,
+        trust=Trust(allowed_factories, trusted_programs),
     )
     _check_belongs(classifier, detector, classifier_file)
     _check_usable(classifier, detector, manifest)
@@ -195,7 +203,7 @@ def read_bundle(
 
 
 def _classifier_file(spec: ClassifierSpec) -> str:
-    return f"classifier{spec.weights_suffix}"
+    return f"classifier{file_suffix(spec)}"
 
 
 def _file_info(file: Path, tensors: Mapping[str, Tensor]) -> FileInfo:
@@ -243,12 +251,13 @@ def _verified_tensors(path: Path, manifest: Manifest) -> dict[str, Tensor]:
 
 
 def _detector_of(config: DetectorConfig, tensors: dict[str, Tensor]) -> Detector:
-    _check_finite(DETECTOR_FILE, tensors)
     try:
         scorer = from_tensors(SCORERS[config.scorer.kind].scorer, under("scorer", tensors), options=config.scorer)
-        return from_tensors(Detector, tensors, config=config, scorer=scorer)
+        detector = from_tensors(Detector, tensors, config=config, scorer=scorer)
     except ModeguardError as error:
         raise BundleError(f"{DETECTOR_FILE}: {error}; build the bundle again") from None
+    _check_finite(DETECTOR_FILE, tensors)
+    return detector
 
 
 def _check_finite(file: str, tensors: Mapping[str, Tensor]) -> None:
@@ -269,7 +278,7 @@ def _refuse_non_finite(place: str, value: object) -> None:
 
 
 @torch.inference_mode()
-def _check_belongs(classifier: NetworkClassifier, detector: Detector, classifier_file: str) -> None:
+def _check_belongs(classifier: StoredClassifier, detector: Detector, classifier_file: str) -> None:
     """The classifier must say of the templates what it said when the detector was fitted, up to rounding."""
     templates = detector.templates
     expected_shape = tuple(templates.images.shape[2:])
@@ -292,7 +301,7 @@ def _check_belongs(classifier: NetworkClassifier, detector: Detector, classifier
 
 
 @torch.inference_mode()
-def _check_usable(classifier: NetworkClassifier, detector: Detector, manifest: Manifest) -> None:
+def _check_usable(classifier: StoredClassifier, detector: Detector, manifest: Manifest) -> None:
     """The manifest's choices must fit the tensors: one template is judged, as every image will be."""
     if manifest.input.shape != manifest.classifier.input_shape:
         raise BundleError(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modeguard.detector import DetectorConfig, ModeguardError
 from modeguard.templates_store.bundles.stored_config import config_of, plain_of
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, DtypeName
+from modeguard.templates_store.classifiers import ClassifierError, ClassifierSpec, DtypeName, parse_architecture
 from modeguard.templates_store.images import InputSpec
 
 FORMAT_VERSION = 3
@@ -81,7 +81,8 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            BundleError: if it is not JSON, of another format version, or lacks something.
+            BundleError: if it is not JSON, of another format version, lacks something, or names no classifier
+                that there is.
         """
         try:
             version = _VERSION_ADAPTER.validate_json(text).format_version
@@ -93,9 +94,13 @@ class Manifest:
                 "build the bundle again, or use the modeguard that built it"
             )
         try:
-            return _ADAPTER.validate_json(text)
+            manifest = _ADAPTER.validate_json(text)
+            parse_architecture(manifest.classifier.architecture)
         except ValidationError as error:
             raise BundleError(f"{MANIFEST_FILE} is damaged: {_first(error)}") from None
+        except ClassifierError as error:
+            raise BundleError(f"{MANIFEST_FILE}: {error}") from None
+        return manifest
 
 
 @dataclass(frozen=True, slots=True)

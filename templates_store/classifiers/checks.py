@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modeguard.detector import Classifier, Sliced
-from modeguard.templates_store.classifiers.spec import ClassifierError
+from modeguard.templates_store.classifiers.errors import ClassifierError
 
 __all__ = ["check_classifier", "check_pixel_scale"]
 

@@ -1,20 +1,11 @@
 """What names a classifier: its architecture, its classes, and the pixels its network was trained on."""
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
-from modeguard.detector.errors import ModeguardError
+from modeguard.templates_store.classifiers.errors import ClassifierError
 
-__all__ = ["EXPORT", "ClassifierError", "ClassifierSpec"]
-
-EXPORT = "torch.export"
-
-
-class ClassifierError(ModeguardError, ValueError):
-    """A classifier that cannot be built or loaded, or that is not what the method needs."""
+__all__ = ["ClassifierSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +13,8 @@ class ClassifierSpec:
     """Everything but the weights.
 
     Attributes:
-        architecture: a key of `ARCHITECTURES`, "torchvision:NAME", "timm:NAME", "package.module:factory" or
-            "torch.export".
+        architecture: as a recipe writes it, for example "digits-cnn" or "torchvision:resnet18"; `parse_architecture`
+            knows the forms, and whoever reads a recipe or a manifest asks it.
         n_classes: number of logits, at least 2.
         input_shape: (channels, height, width) of the images.
         mean: one number a channel, on the [0, 1] pixel scale; the network sees (pixels - mean) / std.
@@ -57,35 +48,6 @@ class ClassifierSpec:
             raise ClassifierError(
                 f"{name} has one finite number for each of the {channels} channels of input_shape, got {values!r}"
             )
-
-    @property
-    def weights_suffix(self) -> str:
-        """The usual ending of a file with these weights: ".pt2" for an exported program, else ".safetensors"."""
-        return ".pt2" if self.architecture == EXPORT else ".safetensors"
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; `from_dict` reads it back."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ClassifierError: if a key is missing or unknown, or a value is of the wrong kind.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        missing, unknown = sorted(names - set(entries)), sorted(set(entries) - names)
-        if missing or unknown:
-            raise ClassifierError(f"a classifier has the keys {sorted(names)}; missing: {missing}, unknown: {unknown}")
-        values = dict(entries)
-        for name in ("input_shape", "mean", "std"):
-            if not isinstance(values[name], list | tuple):
-                raise ClassifierError(f"{name} of a classifier is a list of numbers, got {values[name]!r}")
-            values[name] = tuple(values[name])
-        return cls(**values)
 
 
 def _is_count(value: object) -> bool:

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from modeguard.detector import DetectorInputError, conformal_p_values
-from modeguard.detector.calibration import smallest_calibration_set
+from modeguard.detector import (
+    DetectorInputError,
+    conformal_p_values,
+    is_flagged,
+    is_judged,
+    smallest_calibration_set,
+    threshold,
+)
 
 
 def test_p_values_count_the_calibration_scores_at_least_as_high() -> None:
@@ -55,3 +61,21 @@ def test_an_empty_calibration_set_is_refused() -> None:
 def test_smallest_calibration_set_just_allows_a_flag(target: float, needed: int) -> None:
     assert smallest_calibration_set(target) == needed
     assert 1 / (needed + 1) <= target < 1 / needed
+
+
+@pytest.mark.parametrize("n_levels", [3, 12, 10**6])
+@pytest.mark.parametrize("n_calibration", [40, 99, 100, 251])
+@pytest.mark.parametrize("target_fpr", [0.03, 0.05, 0.1, 0.5])
+def test_threshold_is_where_the_p_value_reaches_the_target(
+    n_calibration: int, target_fpr: float, n_levels: int
+) -> None:
+    generator = torch.Generator().manual_seed(n_calibration)
+    scores = torch.randint(n_levels, (n_calibration,), generator=generator).double().sort().values / n_levels
+    limit = threshold(scores, target_fpr)
+    asked = torch.cat([scores, torch.tensor([limit, -1.0, 2.0])])
+    assert torch.equal(asked > limit, is_flagged(conformal_p_values(asked, scores), target_fpr))
+
+
+def test_only_images_with_finite_features_are_judged() -> None:
+    features = torch.tensor([[0.0, 1.0], [float("nan"), 1.0], [0.0, float("inf")]])
+    assert is_judged(features).tolist() == [True, False, False]

@@ -24,7 +24,7 @@ from modeguard.detector import (
     questions_of,
     rows_per_image,
 )
-from modeguard.detector.questions import AtImage, Curves, Noise, Observation, observe
+from modeguard.detector.questions import AnyQuestion, AtImage, Curves, Noise, Observation, observe
 from modeguard.detector.scorers import Neighbors, NeighborsOptions
 from tests.conftest import ToyClassifier, toy_templates
 
@@ -187,7 +187,10 @@ def test_a_detector_says_whether_its_score_can_be_differentiated(fitted: Detecto
 
 def test_judging_what_was_observed_is_detecting(fitted: Detector, classifier: ToyClassifier, images: Tensor) -> None:
     """Also where more points and templates were observed than the detector looks at."""
-    wide = {"curves": Curves((0.0, 0.1, 0.25, 0.5, 0.75, 1.0)), "noise": Noise((0.1,), n_draws=2)}
+    wide: dict[str, AnyQuestion] = {
+        "curves": Curves((0.0, 0.1, 0.25, 0.5, 0.75, 1.0)),
+        "noise": Noise((0.1,), n_draws=2),
+    }
     observation = observe(wide, classifier, images, toy_templates(classifier, n_templates=3))
     judged, detected = judge(fitted, observation), detect(fitted, classifier, images)
     torch.testing.assert_close(judged.score, detected.score)

@@ -21,7 +21,7 @@ from modeguard.detector import (
     to_tensors,
     under,
 )
-from modeguard.detector.questions import Curves, Noise, observation_from_tensors, observe
+from modeguard.detector.questions import AnyQuestion, Curves, Noise, observation_from_tensors, observe
 from modeguard.detector.scorers import Neighbors
 from tests.conftest import ToyClassifier
 
@@ -122,7 +122,7 @@ def test_a_detector_comes_back_whole(fitted: Detector) -> None:
 
 
 def test_an_observation_comes_back_whole(classifier: ToyClassifier, templates: ClassTemplates, images: Tensor) -> None:
-    questions = {"curves": Curves((0.0, 0.5, 1.0)), "noise": Noise((0.1,), n_draws=2)}
+    questions: dict[str, AnyQuestion] = {"curves": Curves((0.0, 0.5, 1.0)), "noise": Noise((0.1,), n_draws=2)}
     tensors = to_tensors(observe(questions, classifier, images, templates))
     again = observation_from_tensors(questions, tensors)
     assert len(again) == len(images)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeguard.offline.pipeline.artifacts import ArtifactStore
+from modeguard.offline.pipeline import ArtifactStore
 
 
 @pytest.fixture

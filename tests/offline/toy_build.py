@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modeguard.offline.recipe.recipe import read_recipe
+from modeguard.offline.recipe import Recipe, read_recipe
 
 SETTINGS = (
     "split.n_calibration=40",
@@ -23,6 +23,7 @@ SETTINGS = (
 )
 
 
-def toy_recipe():
+def toy_recipe() -> Recipe:
+    """Two attacks on a few digits."""
     recipe = read_recipe("digits", settings=SETTINGS, environment={})
     return replace(recipe, name="toy", attacks={name: recipe.attacks[name] for name in ("fgsm", "bim")})

@@ -1,49 +1,37 @@
-"""The application around the detection: probes, description, admission, the event loop, the API's documentation."""
+"""The application put together: loading when it starts, requests side by side, the description of all its APIs."""
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
-from modeguard.service.api.schemas import DetectResponse
+from modeguard.detector import ModeguardError, Verdict
+from modeguard.service.api import DetectResponse
 from modeguard.service.app import create_app
-from modeguard.service.errors import PROBLEMS
-from modeguard.service.http.middleware import RequestEnvelope
-from modeguard.service.inference import engine
-from tests.service.conftest import PNG, problem_of
+from modeguard.service.http import PROBLEMS
+from modeguard.templates_store.bundles import Bundle
+from tests.service.conftest import PNG, Gate, MakeClient, MakeSettings, problem_of, put_in_place_of
 from tests.service.toy import RED, image_file
 
 pytestmark = pytest.mark.anyio
+JUDGE = "modeguard.service.inference.scheduler.judge"
 
 
-async def test_probes(make_client):
-    async with make_client() as client:
-        for path in ("/livez", "/readyz"):
-            response = await client.get(path)
-            assert (response.status_code, response.json()) == (200, {"status": "ok"})
-
-
-async def test_until_the_bundle_is_loaded_only_livez_is_well(make_client):
-    async with make_client(None) as client:
-        assert (await client.get("/livez")).status_code == 200
-        for method, path in [("GET", "/readyz"), ("GET", "/v1/model"), ("POST", "/v1/detect")]:
-            response = await client.request(method, path)
-            problem_of(response, 503, "not-ready")
-            assert int(response.headers["retry-after"]) >= 1
-
-
-async def loaded(app, outcomes):
+async def loaded(app: FastAPI, outcomes: list[ModeguardError | None]) -> None:
     async with app.router.lifespan_context(app):
         while not outcomes:
             await asyncio.sleep(0.01)
 
 
-async def test_the_bundle_is_loaded_when_the_application_starts(make_settings, bundle):
-    outcomes = []
+async def test_the_bundle_is_loaded_when_the_application_starts(make_settings: MakeSettings, bundle: Bundle) -> None:
+    outcomes: list[ModeguardError | None] = []
     app = create_app(make_settings(), on_loaded=outcomes.append)
     await loaded(app, outcomes)
     assert outcomes == [None]
-    assert app.state.engine.bundle.digest == bundle.digest
+    assert app.state.engine.current.bundle.digest == bundle.digest
 
 
 @pytest.mark.parametrize(
@@ -55,48 +43,24 @@ async def test_the_bundle_is_loaded_when_the_application_starts(make_settings, b
         ({"device": "cuda:99"}, "device"),
     ],
 )
-async def test_a_bundle_that_cannot_be_loaded_is_reported(make_settings, changes, says):
-    outcomes = []
+async def test_a_bundle_that_cannot_be_loaded_is_reported(
+    make_settings: MakeSettings, changes: dict[str, object], says: str
+) -> None:
+    outcomes: list[ModeguardError | None] = []
     await loaded(create_app(make_settings(**changes), on_loaded=outcomes.append), outcomes)
     assert says in str(outcomes[0])
 
 
-async def test_what_is_served_is_described(make_client, bundle):
-    async with make_client(max_images=7) as client:
-        model = (await client.get("/v1/model")).json()
-    assert model["model"] == {"name": "colours", "version": bundle.digest}
-    assert model["class_names"] == ["red", "green", "blue"]
-    assert model["classes_without_template"] == [2]
-    assert model["input"] == {"shape": [3, 8, 8], "resize_to": None, "allow_resize": True}
-    assert model["classifier"]["architecture"] == "tests.service.toy:BrightestChannel"
-    assert model["detector"]["alphas"] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert model["measured"] == {"auroc": {"none": 1.0}}
-    assert model["limits"]["max_images"] == 7
-
-
-class Gate:
-    """Holds whoever calls it until it is opened, and knows on which thread that was."""
-
-    def __init__(self, then):
-        self.entered, self.opened, self._then = threading.Event(), threading.Event(), then
-        self.thread_names = []
-
-    def __call__(self, *args, **kwargs):
-        self.thread_names.append(threading.current_thread().name)
-        self.entered.set()
-        assert self.opened.wait(60)
-        return self._then(*args, **kwargs)
-
-
-async def until(event):
+async def until(event: threading.Event) -> None:
     while not event.is_set():
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize(("name", "thread"), [("judge", "inference"), ("decode_image", "decoding")])
-async def test_the_event_loop_answers_while_images_are_worked_on(make_client, monkeypatch, name, thread):
-    gate = Gate(getattr(engine, name))
-    monkeypatch.setattr(engine, name, gate)
+@pytest.mark.parametrize(("name", "thread"), [("scheduler.judge", "inference"), ("decoding.decode_image", "decoding")])
+async def test_the_event_loop_answers_while_images_are_worked_on(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, name: str, thread: str
+) -> None:
+    gate = put_in_place_of(f"modeguard.service.inference.{name}", Gate, monkeypatch)
     async with make_client() as client:
         pending = asyncio.create_task(client.post("/v1/detect", content=image_file(RED), headers=PNG))
         await until(gate.entered)
@@ -107,11 +71,12 @@ async def test_the_event_loop_answers_while_images_are_worked_on(make_client, mo
     assert gate.thread_names[0].startswith(thread)
 
 
-async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(make_client, monkeypatch):
-    gate = Gate(engine.judge)
-    monkeypatch.setattr(engine, "judge", gate)
+async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = put_in_place_of(JUDGE, Gate, monkeypatch)
 
-    async def without_end():
+    async def without_end() -> AsyncIterator[bytes]:
         while True:
             yield b"x"
             await asyncio.sleep(0.001)
@@ -130,18 +95,21 @@ async def test_requests_above_the_limit_are_sent_away_before_their_body_is_read(
         assert (await client.post("/v1/detect", content=image_file(RED), headers=PNG)).status_code == 200
 
 
-async def test_one_image_after_the_other_is_judged(make_client, monkeypatch):
-    judge, running, overlaps = engine.judge, threading.Lock(), []
+async def test_one_image_after_the_other_is_judged(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, overlaps = threading.Lock(), []
 
-    def alone(*args, **kwargs):
-        if not running.acquire(blocking=False):
-            overlaps.append(True)
-        try:
-            return judge(*args, **kwargs)
-        finally:
-            running.release()
+    def noting_overlaps(judge: Callable[..., list[Verdict]]) -> Callable[..., list[Verdict]]:
+        def alone(*args: Any, **kwargs: Any) -> list[Verdict]:
+            if not running.acquire(blocking=False):
+                overlaps.append(True)
+            try:
+                return judge(*args, **kwargs)
+            finally:
+                running.release()
 
-    monkeypatch.setattr(engine, "judge", alone)
+        return alone
+
+    put_in_place_of(JUDGE, noting_overlaps, monkeypatch)
     async with make_client() as client:
         posts = [client.post("/v1/detect", content=image_file(RED), headers=PNG) for _ in range(20)]
         answers = await asyncio.gather(*posts)
@@ -149,32 +117,7 @@ async def test_one_image_after_the_other_is_judged(make_client, monkeypatch):
     assert not overlaps
 
 
-async def test_a_client_that_is_too_slow_is_sent_away(make_client):
-    async def one_byte_and_no_more():
-        yield b"x"
-        await asyncio.Event().wait()
-
-    async with make_client(body_timeout_s=0.01) as client:
-        response = await client.post("/v1/detect", content=one_byte_and_no_more(), headers=PNG)
-    problem_of(response, 408, "body-timeout")
-
-
-async def test_an_answer_that_breaks_off_is_not_continued():
-    async def breaks_off(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise RuntimeError("half way")
-
-    sent = []
-
-    async def send(message):
-        sent.append(message["type"])
-
-    with pytest.raises(RuntimeError, match="half way"):
-        await RequestEnvelope(breaks_off)({"type": "http", "method": "GET", "headers": []}, None, send)
-    assert sent == ["http.response.start"]
-
-
-async def test_the_documentation_shows_bodies_answers_and_problems(make_client):
+async def test_the_documentation_shows_bodies_answers_and_problems(make_client: MakeClient) -> None:
     async with make_client() as client:
         assert "swagger" in (await client.get("/docs")).text.lower()
         api = (await client.get("/openapi.json")).json()

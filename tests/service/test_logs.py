@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Literal
 
 import pytest
 import structlog
@@ -9,13 +10,15 @@ import structlog
 from modeguard.service.logs import configure_logs
 
 
-def fail_with(secret_argument):
+def fail_with(secret_argument: str) -> None:
     raise RuntimeError(f"fault {len(secret_argument)}")
 
 
 @pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_our_lines_and_uvicorns_look_alike(log_format, capsys):
+def test_our_lines_and_uvicorns_look_alike(
+    log_format: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logs(log_format, "info")
     structlog.get_logger("service").info("request", path="/a\n2026 [info] forged")
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
@@ -31,7 +34,9 @@ def test_our_lines_and_uvicorns_look_alike(log_format, capsys):
 
 @pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_exception_is_shown_without_the_values_of_variables(log_format, capsys):
+def test_an_exception_is_shown_without_the_values_of_variables(
+    log_format: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logs(log_format, "info")
     try:
         fail_with("hush" * 3)

@@ -7,16 +7,19 @@ import signal
 import socket
 import threading
 import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from modeguard.service.__main__ import main
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.templates_store.bundles import read_bundle
 from tests.service.conftest import (
     MAX_BODY_BYTES,
     PATIENCE_S,
     PNG,
+    Server,
     problem_of,
     refused_start,
     running_server,
@@ -24,19 +27,21 @@ from tests.service.conftest import (
 )
 from tests.service.toy import BLUE, FACTORY, NEARLY_GREY, RED, image_file
 
+CallMain = Callable[[dict[str, str]], tuple[int, str, str]]
+
 
 @pytest.fixture
-def client(server):
+def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=PATIENCE_S, trust_env=False) as client:
         yield client
 
 
-def huge_png():
+def huge_png() -> bytes:
     header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
 
 
-def test_the_whole_way(client, bundle_path):
+def test_the_whole_way(client: httpx.Client, bundle_path: Path) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
     digest = read_bundle(bundle_path, allowed_factories=(FACTORY,)).digest
     assert client.get("/v1/model").json()["model"] == {"name": "colours", "version": digest}
@@ -58,17 +63,17 @@ def test_the_whole_way(client, bundle_path):
         (huge_png(), "too_many_pixels"),
     ],
 )
-def test_bad_images_are_problems(client, content, reason):
+def test_bad_images_are_problems(client: httpx.Client, content: bytes, reason: str) -> None:
     response = client.post("/v1/detect", content=content, headers=PNG)
     assert problem_of(response, 422, "invalid-image")["reason"] == reason
 
 
-def test_the_sender_of_a_body_that_is_too_large_reads_the_answer(client):
+def test_the_sender_of_a_body_that_is_too_large_reads_the_answer(client: httpx.Client) -> None:
     for content in (bytes(MAX_BODY_BYTES + 1), (bytes(100_000) for _ in range(15))):
         problem_of(client.post("/v1/detect", content=content, headers=PNG), 413, "body-too-large")
 
 
-def test_other_bad_requests_are_problems(client):
+def test_other_bad_requests_are_problems(client: httpx.Client) -> None:
     problem_of(client.post("/v1/detect", data={"a": "b"}), 415, "unsupported-media-type")
     problem_of(client.get("/nowhere"), 404, None)
     problem_of(client.delete("/v1/detect"), 405, None)
@@ -76,7 +81,7 @@ def test_other_bad_requests_are_problems(client):
     problem_of(client.post("/v1/detect", files=files), 413, "too-many-images")
 
 
-def test_a_chunked_body_without_end_is_cut_off(server):
+def test_a_chunked_body_without_end_is_cut_off(server: Server) -> None:
     """A body of no declared length goes on and on; the server answers at the limit and hangs up."""
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
@@ -93,7 +98,7 @@ def test_a_chunked_body_without_end_is_cut_off(server):
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_request_at_hand_is_answered_before_the_server_stops(bundle_path):
+def test_a_request_at_hand_is_answered_before_the_server_stops(bundle_path: Path) -> None:
     """Half of a body is sent, then SIGTERM, then the other half: the answer still comes, and then the end.
 
     What it logged meanwhile is one JSON object a line, with the id of the request and no line break of a client's.
@@ -126,7 +131,7 @@ def test_a_request_at_hand_is_answered_before_the_server_stops(bundle_path):
     assert (line["method"], line["path"], line["status"]) == ("GET", "/a%0Ab", 404)
 
 
-def assert_one_line(status, out, err, expected_status, *words):
+def assert_one_line(status: int, out: str, err: str, expected_status: int, *words: str) -> None:
     assert (status, out) == (expected_status, "")
     said = [line for line in err.splitlines() if line.startswith("modeguard: ")]
     assert len(said) == 1, err
@@ -134,13 +139,13 @@ def assert_one_line(status, out, err, expected_status, *words):
     assert all(word in said[0] for word in words), err
 
 
-def test_a_damaged_bundle_is_said_in_one_line(bundle_path, tmp_path):
+def test_a_damaged_bundle_is_said_in_one_line(bundle_path: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(bundle_path, tmp_path / "bundle")
     (damaged / "detector.safetensors").write_bytes(b"nonsense")
     assert_one_line(*refused_start(server_environment(damaged)), 1, "detector.safetensors")
 
 
-def test_a_detector_calibrated_in_another_type_is_logged(bundle_path):
+def test_a_detector_calibrated_in_another_type_is_logged(bundle_path: Path) -> None:
     with running_server(server_environment(bundle_path, dtype="bfloat16")) as running:
         described = httpx.get(f"{running.url}/v1/model", trust_env=False, timeout=PATIENCE_S).json()
         assert (described["compute_dtype"], described["calibrated_dtype"]) == ("bfloat16", "float32")
@@ -148,17 +153,19 @@ def test_a_detector_calibrated_in_another_type_is_logged(bundle_path):
         assert "the detector was calibrated in float32, but the classifier computes in bfloat16" in running.stderr
 
 
-def test_another_bundle_than_the_expected_is_said_in_one_line(bundle_path):
+def test_another_bundle_than_the_expected_is_said_in_one_line(bundle_path: Path) -> None:
     outcome = refused_start(server_environment(bundle_path, bundle_digest=64 * "0"))
     assert_one_line(*outcome, 1, "another bundle than expected", 64 * "0")
 
 
 @pytest.fixture
-def main_in_this_process(monkeypatch, capsys, logging_restored):
+def main_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logging_restored: None
+) -> CallMain:
     """Call the entry point for status, stdout and stderr."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handlers of this process stay
 
-    def call(environment):
+    def call(environment: dict[str, str]) -> tuple[int, str, str]:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         return main(), *capsys.readouterr()
@@ -166,7 +173,7 @@ def main_in_this_process(monkeypatch, capsys, logging_restored):
     return call
 
 
-def test_a_port_in_use_is_said_in_one_line(main_in_this_process, bundle_path):
+def test_a_port_in_use_is_said_in_one_line(main_in_this_process: CallMain, bundle_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         outcome = main_in_this_process(server_environment(bundle_path, port=port))
@@ -174,10 +181,12 @@ def test_a_port_in_use_is_said_in_one_line(main_in_this_process, bundle_path):
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
-def test_an_address_of_another_machine_is_said_in_one_line(main_in_this_process, bundle_path, host):
+def test_an_address_of_another_machine_is_said_in_one_line(
+    main_in_this_process: CallMain, bundle_path: Path, host: str
+) -> None:
     assert_one_line(*main_in_this_process(server_environment(bundle_path, host=host)), 1, host, "MODEGUARD_HOST")
 
 
-def test_wrong_settings_are_said_in_one_line(main_in_this_process, bundle_path):
+def test_wrong_settings_are_said_in_one_line(main_in_this_process: CallMain, bundle_path: Path) -> None:
     outcome = main_in_this_process(server_environment(bundle_path, max_images=0, port="http"))
     assert_one_line(*outcome, 2, "MODEGUARD_MAX_IMAGES", "MODEGUARD_PORT")

@@ -1,15 +1,18 @@
 """A classifier whose answer can be read off the image, and its bundle: red, green or blue, the brightest wins."""
 
 import io
+from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, fit_detector
-from modeguard.detector.questions.curves import cross_entropy_and_margin
-from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.detector import ClassTemplates, DetectorConfig, FitSet, cross_entropy_and_margin, fit
+from modeguard.detector.questions import Curves
+from modeguard.detector.scorers import NeighborsOptions
+from modeguard.templates_store.bundles import write_bundle
+from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, Trust, build_classifier
 from modeguard.templates_store.images import InputSpec
 
 FACTORY = "tests.service.toy:BrightestChannel"
@@ -27,16 +30,22 @@ class BrightestChannel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, 3)."""
-        return self.weight * images.mean(dim=(2, 3))
+        logits: Tensor = self.weight * images.mean(dim=(2, 3))
+        return logits
 
 
-def coloured(colour, n=1, noise=0.1, seed=0):
+Colour = tuple[int, int, int]
+
+
+def coloured(colour: tuple[float, float, float], n: int = 1, noise: float = 0.1, seed: int = 0) -> Tensor:
     """(n, 3, 8, 8) pixels around a colour."""
     draws = torch.randn((n, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
     return (torch.tensor(colour).view(3, 1, 1) + noise * draws).clamp(0, 1)
 
 
-def image_file(colour, image_format="PNG", size=(SIDE, SIDE), **options):
+def image_file(
+    colour: Colour, image_format: str = "PNG", size: tuple[int, int] = (SIDE, SIDE), **options: Any
+) -> bytes:
     """An image file of one colour, 0 to 255."""
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, image_format, **options)
@@ -45,10 +54,10 @@ def image_file(colour, image_format="PNG", size=(SIDE, SIDE), **options):
 
 def toy_classifier() -> NetworkClassifier:
     spec = ClassifierSpec(FACTORY, 3, (3, SIDE, SIDE), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return build_classifier(spec, allowed_factories=(FACTORY,)).eval().requires_grad_(requires_grad=False)
+    return build_classifier(spec, trust=Trust((FACTORY,))).eval().requires_grad_(requires_grad=False)
 
 
-def write_toy_bundle(path):
+def write_toy_bundle(path: Path) -> str:
     """Write a bundle that knows red and green, calls colours close to grey adversarial, and abstains on blue."""
     classifier = toy_classifier()
     classes = torch.tensor([0, 1])
@@ -57,8 +66,12 @@ def write_toy_bundle(path):
     templates = ClassTemplates(classes, images, losses.view(2, 2), margins.view(2, 2))
     natural = torch.cat([coloured((0.8, 0.2, 0.2), 60, seed=1), coloured((0.2, 0.8, 0.2), 60, seed=2)])
     attacked = torch.cat([coloured((0.52, 0.48, 0.4), 30, seed=3), coloured((0.48, 0.52, 0.4), 30, seed=4)])
-    detector = fit_detector(
-        DetectorConfig(alphas=(0.0, 0.25, 0.5, 0.75, 1.0), n_templates=2, n_neighbors=5),
+    detector = fit(
+        DetectorConfig(
+            questions={"curves": Curves(alphas=(0.0, 0.25, 0.5, 0.75, 1.0))},
+            n_templates=2,
+            scorer=NeighborsOptions(n_neighbors=5),
+        ),
         classifier,
         templates,
         FitSet(torch.cat([natural[::2], attacked]), torch.arange(120) >= 60),

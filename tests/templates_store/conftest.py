@@ -9,7 +9,7 @@ from torch import Tensor
 from modeguard.detector import Detector, DetectorConfig, FitSet, fit, to_pixels
 from modeguard.detector.questions import Curves
 from modeguard.detector.scorers import NeighborsOptions
-from modeguard.templates_store.classifiers.loading import NetworkClassifier
+from modeguard.templates_store.classifiers import NetworkClassifier
 from modeguard.templates_store.templates import choose_templates
 from tests.templates_store.bundles.toy_bundle import random_classifier, write
 

@@ -53,7 +53,7 @@ def test_scores_are_those_of_scikit_learn(metric: Metric, weights: Weights, k: i
     seed=st.integers(0, 10**6), k=st.integers(1, 12), metric=st.sampled_from(METRICS), weights=st.sampled_from(WEIGHTS)
 )
 def test_ties_are_broken_as_scikit_learn_does_on_rows_ordered_by_distance(
-    seed: int, k: int, metric: str, weights: str
+    seed: int, k: int, metric: Metric, weights: Weights
 ) -> None:
     """Small integers tie everywhere. scikit-learn's answer to ties depends on the order of its training rows."""
     generator = torch.Generator().manual_seed(seed)
@@ -133,7 +133,7 @@ def test_distance_weights_can_be_differentiated() -> None:
 )
 def test_unknown_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(DetectorInputError, match=message):
-        fit_neighbors(torch.randn(20, 2), torch.arange(20) > 9, **options)  # type: ignore[arg-type]
+        fit_neighbors(torch.randn(20, 2), torch.arange(20) > 9, **options)
 
 
 def test_one_kind_of_image_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The attacks keep their budgets, leave misclassified images alone, and do not depend on the rest of the batch."""
+"""The attacks keep their budgets, reach any goal that can be reached, and do not depend on the rest of the batch."""
 
 from typing import Any
 
@@ -8,32 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from modeguard.detector.errors import DetectorInputError
 from modeguard.offline.attacks import (
     ATTACKS,
-    Attack,
     AttackError,
     Bim,
     CarliniWagner,
     DeepFool,
+    Draws,
     Fgsm,
+    Misclassified,
     Pgd,
     TargetedAdam,
     distances,
-    is_adversarial,
     run_attack,
 )
 from tests.conftest import ToyClassifier
-
-SHORT: dict[str, dict[str, Any]] = {
-    "fgsm": {},
-    "bim": {"n_steps": 3},
-    "pgd": {"n_steps": 3},
-    "deepfool": {"n_steps": 10},
-    "cw": {"n_steps": 20, "n_search_steps": 3, "initial_constant": 0.3, "learning_rate": 0.03},
-    "targeted_adam": {"n_steps": 5},
-}
-DETERMINISTIC = ("fgsm", "bim", "deepfool", "cw")
+from tests.offline.attacks.toy_attacks import DETERMINISTIC, SHORT, Bright, fool, predicted, seeded, short_attack
 
 
 class ConstantClassifier:
@@ -44,18 +34,6 @@ class ConstantClassifier:
 
     def __call__(self, images: Tensor) -> Tensor:
         return images.flatten(1)[:, :3] * 0 + images.new_tensor([1.0, 0.0, 0.0])
-
-
-def short_attack(name: str) -> Attack:
-    return ATTACKS[name](**SHORT[name])
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def predicted(classifier: ToyClassifier, images: Tensor) -> Tensor:
-    return classifier(images).argmax(dim=1)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +77,7 @@ def test_linf_attacks_stay_in_the_ball_and_in_pixel_range(
     classifier = ToyClassifier()
     images = torch.rand((8, 1, 4, 4), generator=seeded(seed), dtype=dtype).mul(1.4).sub(0.2).clamp(0, 1)
     attack = ATTACKS[name](epsilon=epsilon, **SHORT[name])
-    adversarial = attack.attack(classifier, images, predicted(classifier, images), generator=seeded(seed))
+    adversarial = fool(attack, classifier, images, predicted(classifier, images), seed=seed).images
     assert adversarial.dtype == dtype
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
@@ -116,7 +94,7 @@ def test_pixels_stay_in_range_and_only_correct_images_change(
     is_wrong = torch.arange(len(images)) % 3 == 0
     labels = torch.where(is_wrong, (labels + 1) % classifier.n_classes, labels)
     before = images.clone()
-    adversarial = short_attack(name).attack(classifier, images, labels, generator=seeded())
+    adversarial = fool(short_attack(name), classifier, images, labels).images
     assert torch.equal(images, before)
     assert torch.equal(adversarial[is_wrong], images[is_wrong])
     is_changed = (adversarial != images).flatten(1).any(dim=1)
@@ -128,28 +106,35 @@ def test_pixels_stay_in_range_and_only_correct_images_change(
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_all_images_misclassified_come_back_as_they_are(classifier: ToyClassifier, images: Tensor, name: str) -> None:
-    labels = (predicted(classifier, images) + 1) % classifier.n_classes
-    assert torch.equal(short_attack(name).attack(classifier, images, labels, generator=seeded()), images)
+def test_what_an_attack_is_handed_stays_as_it_is(classifier: ToyClassifier, images: Tensor, name: str) -> None:
+    before, everybody = images.clone(), Draws(seeded(), len(images), torch.arange(len(images)))
+    adversarial = short_attack(name).perturb(
+        Misclassified(classifier, predicted(classifier, images)), images, everybody
+    )
+    assert torch.equal(images, before)
+    assert not torch.equal(adversarial, images)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_images_give_no_images(classifier: ToyClassifier, images: Tensor, name: str) -> None:
-    nothing = short_attack(name).attack(classifier, images[:0], torch.zeros(0, dtype=torch.int64))
+    nobody = torch.zeros(0, dtype=torch.int64)
+    nothing = short_attack(name).perturb(
+        Misclassified(classifier, nobody), images[:0], Draws(seeded(), len(images), nobody)
+    )
     assert nothing.shape == images[:0].shape
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_same_generator_gives_the_same_images(classifier: ToyClassifier, images: Tensor, name: str) -> None:
     labels = predicted(classifier, images)
-    once, again = (short_attack(name).attack(classifier, images, labels, generator=seeded(7)) for _ in range(2))
+    once, again = (fool(short_attack(name), classifier, images, labels, seed=7).images for _ in range(2))
     assert torch.equal(once, again)
 
 
 @pytest.mark.parametrize("name", ["pgd", "targeted_adam"])
 def test_another_seed_gives_other_images(classifier: ToyClassifier, images: Tensor, name: str) -> None:
     labels = predicted(classifier, images)
-    some, others = (short_attack(name).attack(classifier, images, labels, generator=seeded(s)) for s in (1, 2))
+    some, others = (fool(short_attack(name), classifier, images, labels, seed=seed).images for seed in (1, 2))
     assert not torch.equal(some, others)
 
 
@@ -159,34 +144,60 @@ def test_an_image_does_not_depend_on_the_rest_of_the_batch(
 ) -> None:
     labels = predicted(classifier, images)
     attack = short_attack(name)
-    together = attack.attack(classifier, images, labels)
-    alone = torch.cat(
-        [attack.attack(classifier, images[i : i + 1], labels[i : i + 1]) for i in range(0, len(images), 4)]
-    )
-    assert torch.allclose(together[::4], alone, atol=1e-9)
+    together = fool(attack, classifier, images, labels).images
+    alone = fool(attack, classifier, images, labels, batch_size=1).images
+    assert torch.allclose(together, alone, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["pgd", "cw", "deepfool"])
-def test_random_start_of_an_image_does_not_depend_on_which_others_are_misclassified(
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_image_does_not_depend_on_which_others_are_misclassified(
     classifier: ToyClassifier, images: Tensor, name: str
 ) -> None:
     labels = predicted(classifier, images)
-    others_wrong = torch.cat([labels[:8], (labels[8:] + 1) % classifier.n_classes])
+    is_kept = torch.arange(len(images)) % 8 == 5
+    others_wrong = torch.where(is_kept, labels, (labels + 1) % classifier.n_classes)
     first, second = (
-        short_attack(name).attack(classifier, images, given_labels, generator=seeded())
-        for given_labels in (labels, others_wrong)
+        fool(short_attack(name), classifier, images, given_labels).images for given_labels in (labels, others_wrong)
     )
-    assert torch.allclose(first[:8], second[:8], atol=1e-9)
+    assert torch.allclose(first[is_kept], second[is_kept], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_where_no_attack_can_succeed_the_result_is_still_an_image(images: Tensor, name: str) -> None:
-    classifier = ConstantClassifier()
-    labels = torch.zeros(len(images), dtype=torch.int64)
-    adversarial = short_attack(name).attack(classifier, images, labels, generator=seeded())
-    assert adversarial.isfinite().all()
+    attacked = fool(short_attack(name), ConstantClassifier(), images, torch.zeros(len(images), dtype=torch.int64))
+    assert attacked.images.isfinite().all()
+    assert attacked.success_rate == 0
     if name in DETERMINISTIC:
-        assert torch.equal(adversarial, images)
+        assert torch.equal(attacked.images, images)
+
+
+REACHING: dict[str, dict[str, Any]] = {
+    **SHORT,
+    "pgd": {"n_steps": 20, "relative_step": 0.2},
+    "cw": {"n_steps": 100, "n_search_steps": 5, "initial_constant": 1.0},
+    "targeted_adam": {"n_steps": 20},
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_goal_without_classes_or_logits_is_reached(images: Tensor, name: str) -> None:
+    is_bright_already = torch.arange(len(images)) % 4 == 0
+    levels = images.flatten(1).mean(dim=1) + torch.where(is_bright_already, -0.01, 0.01)
+    attacked = run_attack(ATTACKS[name](**REACHING[name]), Bright(levels), images, batch_size=24, generator=seeded())
+    assert torch.equal(attacked.is_attacked, ~is_bright_already)
+    assert torch.equal(attacked.is_successful, ~is_bright_already)
+    assert torch.equal(attacked.images[is_bright_already], images[is_bright_already])
+
+
+def test_the_smallest_way_to_a_linear_goal_is_found_by_those_that_seek_it(images: Tensor) -> None:
+    """A mean of 16 pixels that is to rise by 0.01 needs at least 0.01 · √16 in L2, where no pixel is clipped."""
+    inner = 0.45 + 0.1 * images
+    goal = Bright(inner.flatten(1).mean(dim=1) + 0.01)
+    for attack in (DeepFool(), CarliniWagner(n_steps=300)):
+        attacked = run_attack(attack, goal, inner, batch_size=64, generator=seeded())
+        assert attacked.success_rate == 1
+        assert attacked.distances.min() >= 0.04
+        assert attacked.distances.max() < 0.042
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -199,44 +210,16 @@ def test_parameters_of_the_network_get_no_gradients(name: str) -> None:
             self.linear = nn.Linear(16, 3)
 
         def forward(self, images: Tensor) -> Tensor:
-            return self.linear(images.flatten(1))
+            logits: Tensor = self.linear(images.flatten(1))
+            return logits
 
     torch.manual_seed(0)
     network = Network()
     images = torch.rand((6, 1, 4, 4), generator=seeded())
     with torch.no_grad():
-        short_attack(name).attack(network, images, network(images).argmax(dim=1), generator=seeded())
+        fool(short_attack(name), network, images, predicted(network, images))
     assert network.linear.weight.grad is None
     assert network.linear.weight.requires_grad
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_result_record_agrees_with_asking_the_classifier_again(
-    classifier: ToyClassifier, images: Tensor, name: str
-) -> None:
-    labels = predicted(classifier, images)
-    labels[:10] = (labels[:10] + 1) % classifier.n_classes
-    finished: list[int] = []
-    attack = short_attack(name)
-    result = run_attack(
-        attack, classifier, images, labels, rows_per_call=24, generator=seeded(), on_progress=finished.append
-    )
-    is_right = ~is_adversarial(classifier, images, labels)
-    is_fooled = is_adversarial(classifier, result.images, labels)
-    assert finished == [24, 48, 64]
-    assert classifier.largest_call <= 64
-    assert torch.equal(result.is_attacked, is_right)
-    assert torch.equal(result.is_successful, is_right & is_fooled)
-    assert torch.equal(result.distances, distances(images, result.images, attack.norm))
-    assert result.success_rate == pytest.approx(float((is_right & is_fooled).sum() / is_right.sum()))
-
-
-def test_rows_of_one_call_are_bounded(classifier: ToyClassifier, images: Tensor) -> None:
-    labels = predicted(classifier, images)
-    for name in ATTACKS:
-        classifier.largest_call = 0
-        run_attack(short_attack(name), classifier, images, labels, rows_per_call=5, generator=seeded())
-        assert classifier.largest_call == 5
 
 
 @pytest.mark.parametrize(
@@ -257,8 +240,11 @@ def test_rows_of_one_call_are_bounded(classifier: ToyClassifier, images: Tensor)
         (CarliniWagner, {"confidence": -1}, "at least 0"),
         (CarliniWagner, {"initial_constant": 0}, "above 0"),
         (CarliniWagner, {"learning_rate": float("inf")}, "above 0"),
+        (CarliniWagner, {"abort_early": 0}, "true or false"),
         (TargetedAdam, {"frequency_weight": -1e-8}, "at least 0"),
         (TargetedAdam, {"learning_rate": 0}, "above 0 and at most 1"),
+        (TargetedAdam, {"target_classes": (3,)}, "at least two different"),
+        (TargetedAdam, {"target_classes": (3, 3)}, "at least two different"),
     ],
 )
 def test_nonsense_parameters_are_refused_with_the_range(attack: Any, parameters: dict[str, Any], message: str) -> None:
@@ -267,23 +253,6 @@ def test_nonsense_parameters_are_refused_with_the_range(attack: Any, parameters:
     assert str(refusal.value).startswith(next(iter(parameters)))
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_images_and_labels_that_do_not_fit_are_refused(classifier: ToyClassifier, images: Tensor, name: str) -> None:
-    attack, labels = short_attack(name), predicted(classifier, images)
-    for bad_images, bad_labels, message in (
-        (images * 255, labels, "divide bytes by 255"),
-        (images * torch.nan, labels, r"lie in \[0, 1\]"),
-        (images, labels[1:], "type int64"),
-        (images, labels.double(), "type int64"),
-        (images, labels + 4, "0 to 3"),
-    ):
-        with pytest.raises(AttackError, match=message):
-            attack.attack(classifier, bad_images, bad_labels)
-    with pytest.raises(DetectorInputError, match="shape"):
-        attack.attack(classifier, images[:, :, :2], labels)
-
-
-def test_a_target_that_is_the_label_is_refused(classifier: ToyClassifier, images: Tensor) -> None:
-    labels = predicted(classifier, images)
-    with pytest.raises(AttackError, match="another class"):
-        TargetedAdam().attack(classifier, images, labels, targets=labels)
+def test_target_classes_that_the_classifier_lacks_are_refused(classifier: ToyClassifier, images: Tensor) -> None:
+    with pytest.raises(AttackError, match="target_classes of this classifier are 0 to 3"):
+        fool(TargetedAdam(target_classes=(0, 4)), classifier, images, predicted(classifier, images))

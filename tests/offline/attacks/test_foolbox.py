@@ -18,16 +18,17 @@ from modeguard.offline.attacks import (
     Fgsm,
     Pgd,
     distances,
-    is_adversarial,
-    run_attack,
+    is_misclassified,
 )
+from tests.offline.attacks.toy_attacks import fool
 
 with warnings.catch_warnings():
     # foolbox imports one filter from where scipy used to keep it
     warnings.filterwarnings("ignore", "Please import `gaussian_filter`", DeprecationWarning)
     import foolbox
 
-fa = foolbox.attacks
+foolbox_: Any = foolbox  # its names are not exported to type checkers
+fa = foolbox_.attacks
 EPSILON = 0.1  # digits are coarse: 0.03 changes hardly any answer
 
 
@@ -75,7 +76,8 @@ class DigitsNetwork(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
+        logits: Tensor = self.layers(images)
+        return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +107,18 @@ def trained() -> Trained:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_success_and_perturbations_are_those_of_foolbox(trained: Trained, case: Case) -> None:
-    is_correct = ~is_adversarial(trained.network, trained.images, trained.labels)
+    is_correct = ~is_misclassified(trained.network, trained.images, trained.labels)
     images = trained.images[is_correct][: case.n_images]
     labels = trained.labels[is_correct][: case.n_images]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = foolbox.PyTorchModel(trained.network, bounds=(0, 1), device="cpu")
+        model = foolbox_.PyTorchModel(trained.network, bounds=(0, 1), device="cpu")
         _, theirs, is_fooled = case.theirs(model, images, labels, epsilons=case.epsilon)
     # where foolbox's Carlini-Wagner finds nothing it returns a black image, which may happen to be misclassified
     is_fooled = is_fooled & theirs.flatten(1).any(dim=1)
     theirs = torch.where(is_fooled[:, None, None, None] | (case.epsilon is not None), theirs, images)
 
-    ours = run_attack(case.ours, trained.network, images, labels, generator=torch.Generator().manual_seed(1))
+    ours = fool(case.ours, trained.network, images, labels, seed=1, batch_size=256)
     assert ours.success_rate > 0.2
     assert ours.success_rate == pytest.approx(is_fooled.double().mean().item(), abs=0.02)
     their_distances = distances(images, theirs, case.ours.norm)

@@ -1,33 +1,27 @@
 """What the attacks find where the answer is known in advance: linear classifiers, linear losses, given targets."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
-from modeguard.offline.attacks import CarliniWagner, DeepFool, TargetedAdam, distances, projected_gradient, run_attack
+from modeguard.offline.attacks import AttackedImages, CarliniWagner, ClassifiedAs, DeepFool, TargetedAdam, run_attack
+from modeguard.offline.attacks.linf import projected_gradient
 from modeguard.offline.attacks.targeted_adam import other_classes, roughness
 from tests.conftest import ToyClassifier
+from tests.offline.attacks.toy_attacks import LinearClassifier, fool, predicted, seeded
 
 
-class LinearClassifier:
-    """Logits linear in the pixels: boundaries are hyperplanes, so attacks have closed forms."""
-
-    n_classes = 3
-    input_shape = (1, 4, 4)
-
-    def __init__(self) -> None:
-        self.weight = torch.randn((3, 16), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.weight.T
+def other_than(labels: Tensor, among: Sequence[int]) -> Tensor:
+    return other_classes(labels, among, torch.rand(len(labels), generator=seeded(), dtype=torch.float64))
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def predicted(classifier: ToyClassifier, images: Tensor) -> Tensor:
-    return classifier(images).argmax(dim=1)
+def aim(attack: TargetedAdam, classifier: ToyClassifier, images: Tensor) -> tuple[AttackedImages, Tensor]:
+    """Towards a random other class of each image; also that class."""
+    targets = other_than(predicted(classifier, images), range(classifier.n_classes))
+    goal = ClassifiedAs(classifier, targets)
+    return run_attack(attack, goal, images, batch_size=64, generator=seeded()), targets
 
 
 def test_deepfool_of_a_linear_classifier_is_the_closed_form(images: Tensor) -> None:
@@ -40,10 +34,10 @@ def test_deepfool_of_a_linear_classifier_is_the_closed_form(images: Tensor) -> N
     length = torch.linalg.vector_norm(classifier.weight[labels][:, None] - classifier.weight, dim=2)
     to_boundary = (gap / length).nan_to_num(torch.inf).amin(dim=1)
     is_near = to_boundary < 0.3
-    attacked = DeepFool(n_steps=5, overshoot=0.02).attack(classifier, inner[is_near], labels[is_near])
+    attacked = fool(DeepFool(n_steps=5, overshoot=0.02), classifier, inner[is_near], labels[is_near])
     expected = 1.02 * (to_boundary[is_near] + 1e-4)
     assert is_near.sum() > 10
-    assert torch.allclose(distances(inner[is_near], attacked, "l2"), expected, atol=1e-6)
+    assert torch.allclose(attacked.distances, expected, atol=1e-6)
 
 
 def test_carlini_wagner_of_a_linear_classifier_finds_the_shortest_way(images: Tensor) -> None:
@@ -54,7 +48,7 @@ def test_carlini_wagner_of_a_linear_classifier_finds_the_shortest_way(images: Te
     gap = logits.gather(1, labels[:, None]) - logits
     length = torch.linalg.vector_norm(classifier.weight[labels][:, None] - classifier.weight, dim=2)
     shortest = (gap / length).nan_to_num(torch.inf).amin(dim=1)
-    result = run_attack(CarliniWagner(n_steps=300), classifier, inner, labels)
+    result = fool(CarliniWagner(n_steps=300), classifier, inner, labels)
     ratio = result.distances / shortest
     assert result.success_rate == 1
     assert ratio.min() >= 1
@@ -63,7 +57,7 @@ def test_carlini_wagner_of_a_linear_classifier_finds_the_shortest_way(images: Te
 
 def test_confidence_is_by_how_much_the_other_class_wins(classifier: ToyClassifier, images: Tensor) -> None:
     labels = predicted(classifier, images)
-    result = run_attack(CarliniWagner(n_steps=60, n_search_steps=5, confidence=0.5), classifier, images, labels)
+    result = fool(CarliniWagner(n_steps=60, n_search_steps=5, confidence=0.5), classifier, images, labels)
     logits = classifier(result.images)[result.is_successful]
     margin = logits.amax(dim=1) - logits.gather(1, labels[result.is_successful][:, None]).squeeze(1)
     assert result.success_rate > 0.5
@@ -79,34 +73,27 @@ def test_projected_gradient_of_a_linear_loss_ends_in_the_corner(images: Tensor) 
 
 
 def test_targeted_attack_reaches_the_given_classes(classifier: ToyClassifier, images: Tensor) -> None:
-    labels = predicted(classifier, images)
-    targets = other_classes(labels, range(classifier.n_classes), seeded())
-    attack = TargetedAdam(n_steps=150, learning_rate=0.02)
-    adversarial = attack.attack(classifier, images, labels, targets=targets)
-    assert (predicted(classifier, adversarial) == targets).float().mean() > 0.9
+    attacked, targets = aim(TargetedAdam(n_steps=150, learning_rate=0.02), classifier, images)
+    assert attacked.success_rate > 0.9
+    assert torch.equal(attacked.is_successful, predicted(classifier, attacked.images) == targets)
 
 
 def test_targeted_attack_with_a_heavy_deviation_weight_stays_nearer(classifier: ToyClassifier, images: Tensor) -> None:
-    labels = predicted(classifier, images)
-    targets = other_classes(labels, range(classifier.n_classes), seeded())
     near, far = (
-        TargetedAdam(n_steps=100, deviation_weight=weight).attack(classifier, images, labels, targets=targets)
+        aim(TargetedAdam(n_steps=100, deviation_weight=weight), classifier, images)[0].distances
         for weight in (1e4, 0.0)
     )
-    assert distances(images, near, "l2").max() < 0.2 * distances(images, far, "l2").median()
+    assert near.max() < 0.2 * far.median()
 
 
 def test_targeted_attack_with_a_heavy_frequency_weight_is_smoother(classifier: ToyClassifier, images: Tensor) -> None:
-    labels = predicted(classifier, images)
-    targets = other_classes(labels, range(classifier.n_classes), seeded())
     smooth, rough = (
-        TargetedAdam(n_steps=60, frequency_weight=weight).attack(classifier, images, labels, targets=targets)
-        for weight in (10.0, 0.0)
+        aim(TargetedAdam(n_steps=60, frequency_weight=weight), classifier, images)[0].images for weight in (10.0, 0.0)
     )
     assert roughness(smooth).mean() < 0.5 * roughness(rough).mean()
 
 
-def test_roughness_equals_a_loop_over_neighbours(images: Tensor) -> None:
+def test_roughness_equals_a_loop_over_neighbors(images: Tensor) -> None:
     image = images[0, 0]
     expected = sum(
         float((image[i, j] - image[i + di, j + dj]) ** 2)
@@ -120,7 +107,7 @@ def test_roughness_equals_a_loop_over_neighbours(images: Tensor) -> None:
 
 def test_other_classes_are_all_classes_but_the_label() -> None:
     labels = torch.arange(4).repeat(200)
-    drawn = other_classes(labels, range(4), seeded())
+    drawn = other_than(labels, range(4))
     assert {(int(a), int(b)) for a, b in zip(labels, drawn, strict=True)} == {
         (a, b) for a in range(4) for b in range(4) if a != b
     }
@@ -128,6 +115,6 @@ def test_other_classes_are_all_classes_but_the_label() -> None:
 
 def test_targets_are_drawn_evenly_from_the_classes_named_but_the_label() -> None:
     labels = torch.tensor([5, 7]).repeat_interleave(3000)
-    drawn = other_classes(labels, (2, 5, 9), seeded())
+    drawn = other_than(labels, (2, 5, 9))
     shares = [[float((drawn[labels == label] == target).double().mean()) for target in (2, 5, 9)] for label in (5, 7)]
     torch.testing.assert_close(torch.tensor(shares), torch.tensor([[0.5, 0, 0.5], [1 / 3] * 3]), atol=0.04, rtol=0)

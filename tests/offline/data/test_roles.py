@@ -1,10 +1,13 @@
 """Dealing out test images: disjoint parts, the protocol's folds, and refusals."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from modeguard.offline.data.roles import SplitConfig, SplitError, deal_folds, deal_roles
+from modeguard.offline.data import SplitConfig, SplitError, deal_folds, deal_roles
 
 
 def test_no_image_has_two_parts_and_sources_are_correct() -> None:
@@ -32,6 +35,19 @@ def test_folds_are_those_of_the_protocol() -> None:
     assert folds.validation_parts[0].nonzero()[:, 0].tolist() == sorted(validation)
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.integers(40, 400), st.floats(0.05, 0.8), st.floats(0.06, 0.45), st.integers(0, 2**32 - 1))
+def test_folds_are_those_that_scikit_learn_deals(n: int, test_fraction: float, of_rest: float, seed: int) -> None:
+    validation_fraction = of_rest * (1 - test_fraction)
+    folds = deal_folds(SplitConfig(1, n, 0, 0, validation_fraction, test_fraction, seed))
+    rest, test = train_test_split(np.arange(n), test_size=test_fraction, random_state=seed)
+    share = validation_fraction / (1 - test_fraction)
+    fit, validation = train_test_split(rest, test_size=share, random_state=seed)
+    assert folds.is_test.nonzero()[:, 0].tolist() == sorted(test)
+    assert folds.validation_parts[0].nonzero()[:, 0].tolist() == sorted(validation)
+    assert folds.validation_parts[1:].any(dim=0).nonzero()[:, 0].tolist() == sorted(fit)
+
+
 @pytest.mark.parametrize(("validation_fraction", "n_parts"), [(0.04, 20), (0.16, 5), (0.2, 4), (0.35, 2), (0.4, 2)])
 def test_every_source_is_for_the_test_or_validates_once(validation_fraction: float, n_parts: int) -> None:
     folds = deal_folds(SplitConfig(n_calibration=1, n_sources=500, validation_fraction=validation_fraction))
@@ -52,7 +68,10 @@ def test_too_few_images_are_refused_with_the_counts() -> None:
     [
         ({"n_sources": 0}, "at least 1"),
         ({"n_sources": 1}, "1 sources cannot be split into test fold and parts"),
-        ({"n_sources": 3}, "3 sources leave nothing to fit"),
+        (
+            {"n_sources": 3},
+            "3 sources cannot be split into test fold and parts that leave something to fit; raise n_sources",
+        ),
         ({"n_extra": -1}, "at least 0"),
         ({"test_fraction": 0.9}, "leave something to fit"),
         ({"validation_fraction": 0.0}, "positive"),

@@ -14,9 +14,9 @@ from modeguard.offline.evaluation.metrics import (
     tpr_at_fpr,
 )
 
-SEPARATE = PairedScores(np.array([0.1, 0.2, 0.3]), np.array([0.7, 0.8, 0.9]))
-REVERSED = PairedScores(SEPARATE.adversarial, SEPARATE.natural)
-MIXED = PairedScores(np.arange(100) / 100, np.arange(50, 150) / 100)
+SEPARATE = PairedScores(np.array([0.1, 0.2, 0.3]), np.array([0.7, 0.8, 0.9]), 0.5)
+REVERSED = PairedScores(SEPARATE.adversarial, SEPARATE.natural, 0.5)
+MIXED = PairedScores(np.arange(100) / 100, np.arange(50, 150) / 100, 0.5)
 
 
 def test_perfect_separation_and_its_reverse() -> None:
@@ -41,12 +41,19 @@ def test_operating_points_count_images() -> None:
     assert balanced_accuracy(MIXED) == pytest.approx((0.51 + 0.99) / 2)
 
 
+def test_balanced_accuracy_is_at_the_scorers_own_decision() -> None:
+    """A score may be any real number."""
+    shifted = PairedScores(SEPARATE.natural - 40, SEPARATE.adversarial - 40, -39.5)
+    assert balanced_accuracy(shifted) == balanced_accuracy(SEPARATE)
+    assert balanced_accuracy(PairedScores(shifted.natural, shifted.adversarial, 0.5)) == 0.5
+
+
 def test_an_interval_contains_the_truth_about_as_often_as_it_says() -> None:
     """AUROC of two normals one apart is Phi(1 / sqrt 2) = 0.7602."""
     generator = np.random.default_rng(0)
     n_inside = 0
     for _ in range(100):
-        pairs = PairedScores(generator.normal(0, 1, 150), generator.normal(1, 1, 150))
+        pairs = PairedScores(generator.normal(0, 1, 150), generator.normal(1, 1, 150), 0.5)
         interval = measure(pairs, n_bootstrap=100, confidence=0.9, generator=generator)["auroc"]
         n_inside += interval.low <= 0.7602 <= interval.high
     assert 78 <= n_inside <= 98
@@ -62,4 +69,4 @@ def test_every_metric_is_measured_within_its_interval_and_repeats() -> None:
 
 def test_an_empty_side_is_refused() -> None:
     with pytest.raises(EvaluationError, match="got 0 and 3"):
-        PairedScores(np.array([]), SEPARATE.adversarial)
+        PairedScores(np.array([]), SEPARATE.adversarial, 0.5)

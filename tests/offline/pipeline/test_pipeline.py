@@ -5,20 +5,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from modeguard.offline.attacks import AttackedImages, Fgsm, run_attack
 from modeguard.offline.console import Console
-from modeguard.offline.evaluation import results
-from modeguard.offline.evaluation.results import evaluate, write_build
+from modeguard.offline.pipeline import Build, steps
 from modeguard.offline.pipeline import build as pipeline
-from modeguard.offline.pipeline import steps
-from modeguard.offline.pipeline.build import Build
-from modeguard.offline.recipe.recipe import Recipe
-from modeguard.offline.tuning.grid import DetectorGrid
-from modeguard.offline.tuning.trials import LabelledObservation, Rotation, Trial
-from modeguard.templates_store.bundles.bundle import read_bundle
+from modeguard.offline.recipe import Recipe
+from modeguard.offline.tuning import DetectorGrid, LabelledObservation, Rotation, Trial, run_trials
+from modeguard.templates_store.bundles import read_bundle
 from tests.offline.toy_build import toy_recipe
 
 
@@ -30,7 +28,7 @@ def build_all(recipe: Recipe, artifacts: Path) -> str:
     """Every step; the bundle's digest."""
     build = Build(recipe, artifacts, quiet())
     with build.store.locked():
-        return write_build(build, evaluate(build), build.store.root / "bundle")
+        return build.write_bundle(build.store.root / "bundle")
 
 
 def kept(artifacts: Path) -> set[str]:
@@ -68,13 +66,13 @@ def test_a_finished_build_is_only_read(
 
 def with_epsilon(recipe: Recipe) -> Recipe:
     plan = recipe.attacks["fgsm"]
-    return replace(recipe, attacks={**recipe.attacks, "fgsm": replace(plan, attack=replace(plan.attack, epsilon=0.25))})
+    return replace(recipe, attacks={**recipe.attacks, "fgsm": replace(plan, attack=Fgsm(epsilon=0.25))})
 
 
 OBSERVED = ("bim", "calibration", "extra", "fgsm", "sources")
 
 CHANGES: dict[str, tuple[Callable[[Recipe], Recipe], set[str]]] = {
-    "neighbours": (lambda recipe: replace(recipe, detector=replace(recipe.detector, n_neighbors=(3,))), set()),
+    "neighbors": (lambda recipe: replace(recipe, detector=replace(recipe.detector, n_neighbors=(3,))), set()),
     "folds": (lambda recipe: replace(recipe, split=replace(recipe.split, seed=7, test_fraction=0.3)), set()),
     "one attack": (with_epsilon, {"attack-fgsm", "observe-fgsm"}),
     "templates": (
@@ -116,9 +114,9 @@ INTERRUPTED = {
     "attack": (steps, "run_attack"),
     "observing": (steps, "observe"),
     "tuning": (pipeline, "run_trials"),
-    "fitting": (pipeline, "detector_from_features"),
-    "evaluating": (results, "measure"),
-    "bundle": (results, "write_bundle"),
+    "fitting": (pipeline, "fit_observed"),
+    "evaluating": (pipeline, "evaluate"),
+    "bundle": (pipeline, "write_bundle"),
 }
 
 
@@ -149,14 +147,14 @@ def test_an_interrupted_attack_goes_on_with_the_next_batch(
 ) -> None:
     recipe = toy_recipe()
     recipe = replace(recipe, attacks={"fgsm": replace(recipe.attacks["fgsm"], batch_size=20)})
-    original, sizes = steps.run_attack, []
+    sizes: list[int] = []
 
-    def counted(*args: torch.Tensor, **options: object) -> object:
+    def counted(*args: Any, **options: Any) -> AttackedImages:
         if len(sizes) == 2:
             sizes.append(0)
             raise KeyboardInterrupt
         sizes.append(len(args[2]))
-        return original(*args, **options)  # type: ignore[arg-type]
+        return run_attack(*args, **options)
 
     monkeypatch.setattr(steps, "run_attack", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -174,29 +172,30 @@ def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
         pairs = build.pairs("fgsm", among)
         n = len(pairs.is_adversarial) // 2
         assert pairs.is_adversarial.tolist() == [False] * n + [True] * n
+        assert torch.equal(pairs.source[:n], pairs.source[n:])
         labels = build.dataset.test.labels[build.roles.value.sources]
         attacked = build.attacked("fgsm").value
-        rows = attacked.is_successful & among[attacked.source_rows]
-        assert torch.equal(pairs.observation.curves.predicted[:n], labels[rows])
-        assert (pairs.observation.curves.predicted[n:] != labels[rows]).all()
+        rows = attacked.is_successful & among
+        assert torch.equal(pairs.observation.at_image.predicted[:n], labels[rows])
+        assert (pairs.observation.at_image.predicted[n:] != labels[rows]).all()
         n_pairs.append(n)
     assert sum(n_pairs) == int(build.attacked("fgsm").value.is_successful.sum()) > 0
 
 
 def seen_in(*parts: LabelledObservation) -> set[tuple[float, ...]]:
     """Images by their logits, which no two of them share."""
-    return {tuple(logits) for part in parts for logits in part.observation.curves.logits.tolist()}
+    return {tuple(logits) for part in parts for logits in part.observation.at_image.logits.tolist()}
 
 
 def test_no_turn_of_the_choice_sees_the_test_fold_or_validates_on_its_own_references(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
-    original, turns = pipeline.run_trials, []
+    turns: list[Rotation] = []
 
     def watched(grid: DetectorGrid, rotations: list[Rotation]) -> Iterator[Trial]:
         turns.extend(rotations)
-        return original(grid, rotations)
+        return run_trials(grid, rotations)
 
     monkeypatch.setattr(pipeline, "run_trials", watched)
     assert build.fitted.best in build.fitted.trials
@@ -228,9 +227,9 @@ def test_the_evaluation_is_of_images_the_detector_has_not_seen(artifacts: Path) 
     others = set(roles.calibration.tolist()) | set(roles.extra.tolist())
     assert test_sources
     assert not test_sources & others
-    evaluation = evaluate(build)
+    evaluation = build.evaluation
     assert evaluation.worst_attack in build.recipe.attacks
-    n_references = len(build.fitted.detector.neighbours.features)
+    n_references = len(build.fitted.references.features)
     n_natural = int((~build.folds.is_test).sum()) + len(roles.extra)
     assert evaluation.n_fit_natural == n_natural
     assert n_references == evaluation.n_fit_natural + evaluation.n_fit_adversarial

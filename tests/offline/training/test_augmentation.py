@@ -1,25 +1,27 @@
 """Crops are windows, mirrors are told, rotations are rotations."""
 
+from typing import Literal
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modeguard.offline.training.augmentation import Augmentation, augment
 
 
-def padded(image, padding, fill):
+def padded(image: Tensor, padding: int, fill: str) -> Tensor:
     pixels = image[None].float() / 255
     mode = {"zero": "constant", "reflect": "reflect"}[fill]
     return nn.functional.pad(pixels, (padding,) * 4, mode=mode)[0]
 
 
 @pytest.mark.parametrize("fill", ["zero", "reflect"])
-def test_a_crop_is_a_window_of_the_padded_image(fill):
+def test_a_crop_is_a_window_of_the_padded_image(fill: Literal["zero", "reflect"]) -> None:
     """A naive oracle: each result is one of the 2 × 25 windows that padding by 2 and flipping allow, and all occur."""
     image = torch.randint(0, 256, (3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     wide = padded(image, 2, fill)
-    windows = [wide[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
-    windows = torch.stack(windows + [window.flip(2) for window in windows])
+    upright = [wide[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
+    windows = torch.stack(upright + [window.flip(2) for window in upright])
     batch = image.expand(1000, -1, -1, -1)
     is_mirrored = torch.arange(1000) % 2 == 0
     found = augment(batch, Augmentation(2, fill, flip=True), is_mirrored, torch.Generator().manual_seed(1))
@@ -31,7 +33,7 @@ def test_a_crop_is_a_window_of_the_padded_image(fill):
     assert counts.max() < 50
 
 
-def test_no_augmentation_changes_nothing():
+def test_no_augmentation_changes_nothing() -> None:
     images = torch.randint(0, 256, (9, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(
         augment(images, Augmentation(), torch.ones(9, dtype=torch.bool), torch.Generator()),
@@ -39,7 +41,7 @@ def test_no_augmentation_changes_nothing():
     )
 
 
-def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle():
+def test_a_rotation_turns_a_disc_into_itself_and_a_bar_by_the_angle() -> None:
     rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(65.0) - 32, indexing="ij")
     disc = (rows**2 + columns**2 < 100).to(torch.uint8) * 255
     bar = ((rows.abs() < 2) & (columns.abs() < 13)).to(torch.uint8) * 255

@@ -1,12 +1,14 @@
 """Wrong choices are refused by name, and schedules run as published."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from modeguard.offline.training.checkpoints import TrainingError
-from modeguard.offline.training.config import SCHEDULES, TrainingConfig, learning_rate_at
+from modeguard.offline.training import TrainingConfig, TrainingError
+from modeguard.offline.training.config import SCHEDULES, learning_rate_at
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,16 @@ from modeguard.offline.training.config import SCHEDULES, TrainingConfig, learnin
         ("seed", -1),
     ],
 )
-def test_a_configuration_of_nonsense_is_refused(name, value):
+def test_a_configuration_of_nonsense_is_refused(name: str, value: Any) -> None:
     with pytest.raises(TrainingError, match=name):
         TrainingConfig(**{name: value})
 
 
-def rates(config, n_steps=1000):
+def rates(config: TrainingConfig, n_steps: int = 1000) -> Tensor:
     return torch.tensor([learning_rate_at((step + 0.5) / n_steps, config) for step in range(n_steps)])
 
 
-def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
+def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing() -> None:
     config = TrainingConfig(learning_rate=0.4, schedule="onecycle", warmup_fraction=0.25)
     found = rates(config)
     assert abs(int(found.argmax()) - 250) <= 1
@@ -53,13 +55,13 @@ def test_one_cycle_rises_to_the_highest_rate_and_falls_to_nothing():
     assert found[-1] < 1e-5
 
 
-def test_averaged_epochs_follow_at_one_rate_and_change_nothing_before():
+def test_averaged_epochs_follow_at_one_rate_and_change_nothing_before() -> None:
     plain, averaged = (TrainingConfig(averaged_epochs=n, averaged_learning_rate=0.03) for n in (0, 5))
     assert torch.equal(rates(plain), rates(averaged))
     assert [learning_rate_at(done, averaged) for done in (1.0, 1.2)] == [0.03, 0.03]
 
 
-def test_multistep_is_that_of_the_protocol():
+def test_multistep_is_that_of_the_protocol() -> None:
     """200 epochs, one of warm-up, a fifth after 60, 120 and 160 (Harder et al. 2021, CIFAR-100)."""
     config = TrainingConfig(
         learning_rate=0.1, schedule="multistep", warmup_fraction=1 / 200, milestones=(0.3, 0.6, 0.8), decay=0.2
@@ -70,6 +72,7 @@ def test_multistep_is_that_of_the_protocol():
     assert (found[:10].diff() > 0).all()
 
 
-def test_every_schedule_can_be_chosen():
+def test_every_schedule_can_be_chosen() -> None:
     for name in SCHEDULES:
-        assert rates(TrainingConfig(schedule=name), 50).min() > 0
+        chosen: dict[str, Any] = {"schedule": name}
+        assert rates(TrainingConfig(**chosen), 50).min() > 0

@@ -1,1 +1,1 @@
-"""tests/service/api."""
+"""Tests of service/api."""

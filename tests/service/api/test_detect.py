@@ -1,27 +1,20 @@
 """POST /v1/detect in one process: verdicts, abstention, curves, and every kind of bad request."""
 
-import asyncio
 import dataclasses
 import io
 import json
 import math
-import threading
+from collections.abc import Callable
+from typing import Any
 
-import httpx
 import pytest
 import torch
 from PIL import Image
-from starlette.requests import ClientDisconnect
-from structlog.contextvars import merge_contextvars
-from structlog.testing import capture_logs
 
-from modeguard.detector import detect, to_pixels
-from modeguard.service.app import create_app
-from modeguard.service.http.presence import presence
-from modeguard.service.inference import engine
-from modeguard.service.inference.bundles import judge
+from modeguard.detector import Detections, detect, to_pixels
+from modeguard.templates_store.bundles import Bundle
 from modeguard.templates_store.images import decode_image
-from tests.service.conftest import LIMITS, PNG, problem_of
+from tests.service.conftest import LIMITS, PNG, MakeClient, problem_of
 from tests.service.toy import BLUE, NEARLY_GREY, RED, image_file
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +24,9 @@ pytestmark = pytest.mark.anyio
     ("image_format", "media_type"),
     [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("PNG", "application/octet-stream")],
 )
-async def test_a_raw_image_gets_the_verdict_of_the_detector(make_client, bundle, image_format, media_type):
+async def test_a_raw_image_gets_the_verdict_of_the_detector(
+    make_client: MakeClient, bundle: Bundle, image_format: str, media_type: str
+) -> None:
     data = image_file(RED, image_format, quality=100)
     async with make_client() as client:
         response = await client.post("/v1/detect", content=data, headers={"Content-Type": media_type})
@@ -55,7 +50,9 @@ async def test_a_raw_image_gets_the_verdict_of_the_detector(make_client, bundle,
     }
 
 
-async def test_several_images_are_judged_in_their_order_whatever_their_fields_are_called(make_client):
+async def test_several_images_are_judged_in_their_order_whatever_their_fields_are_called(
+    make_client: MakeClient,
+) -> None:
     files = [
         ("a", ("natural.png", image_file(RED), "image/png")),
         ("b", ("../../etc/über\u202e.webp", image_file(NEARLY_GREY, "WEBP", lossless=True), "text/plain")),
@@ -71,7 +68,7 @@ async def test_several_images_are_judged_in_their_order_whatever_their_fields_ar
     assert results[1]["score"] == alone.json()["results"][0]["score"]
 
 
-async def test_a_class_without_template_is_never_guessed_about(make_client):
+async def test_a_class_without_template_is_never_guessed_about(make_client: MakeClient) -> None:
     async with make_client() as client:
         response = await client.post("/v1/detect?curve=true", content=image_file(BLUE), headers=PNG)
     (result,) = response.json()["results"]
@@ -80,21 +77,25 @@ async def test_a_class_without_template_is_never_guessed_about(make_client):
     assert [result[key] for key in ("score", "p_value", "is_adversarial", "curve")] == [None] * 4
 
 
-async def test_the_curve_is_the_one_that_the_detector_saw(make_client, bundle):
+async def test_the_curve_is_the_one_that_the_detector_saw(make_client: MakeClient, bundle: Bundle) -> None:
     data = image_file(NEARLY_GREY)
     async with make_client() as client:
         response = await client.post("/v1/detect?curve=true", content=data, headers=PNG)
     curve = response.json()["results"][0]["curve"]
     images = to_pixels(decode_image(data, bundle.manifest.input)[None])
-    curves = detect(bundle.detector, bundle.classifier, images).curves
-    assert curve["alphas"] == list(bundle.detector.config.alphas)
+    found = detect(bundle.detector, bundle.classifier, images)
+    curves = found.curves
+    assert curve["alphas"] == list(found.alphas) == [0.0, 0.25, 0.5, 0.75, 1.0]
     for key in ("losses", "margins"):
         torch.testing.assert_close(torch.tensor(curve[key]), getattr(curves, key)[0].float(), rtol=1e-5, atol=1e-5)
 
 
-async def test_a_score_that_is_no_number_is_no_verdict(make_client, bundle, monkeypatch):
-    def detect_nothing(*args, **kwargs):
+async def test_a_score_that_is_no_number_is_no_verdict(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect_nothing(*args: Any, **kwargs: Any) -> Detections:
         found = detect(*args, **kwargs)
+        assert found.curves is not None
         losses = found.curves.losses.clone()
         losses[:, :, 1] = math.inf
         curves = dataclasses.replace(found.curves, losses=losses)
@@ -102,7 +103,7 @@ async def test_a_score_that_is_no_number_is_no_verdict(make_client, bundle, monk
         nothing = torch.full_like(found.score, math.nan)
         return dataclasses.replace(found, score=nothing, p_value=nothing, is_abstained=abstained, curves=curves)
 
-    monkeypatch.setattr("modeguard.service.inference.bundles.detect", detect_nothing)
+    monkeypatch.setattr("modeguard.service.inference.judging.detect", detect_nothing)
     async with make_client() as client:
         response = await client.post("/v1/detect?curve=1", content=image_file(RED), headers=PNG)
     (result,) = json.loads(response.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["results"]
@@ -111,33 +112,19 @@ async def test_a_score_that_is_no_number_is_no_verdict(make_client, bundle, monk
     assert [losses[1] for losses in result["curve"]["losses"]] == [None, None]
 
 
-def test_verdicts_do_not_depend_on_the_other_images_of_a_request(bundle):
-    colours = [RED, NEARLY_GREY, BLUE, (30, 200, 40)]
-    images = [decode_image(image_file(colour), bundle.manifest.input) for colour in colours]
-    together = judge(bundle, images, rows_per_call=3, with_curves=True)
-    for image, verdict in zip(images, together, strict=True):
-        (alone,) = judge(bundle, [image], rows_per_call=256, with_curves=True)
-        assert (alone.predicted, alone.is_adversarial, alone.reason) == (
-            verdict.predicted,
-            verdict.is_adversarial,
-            verdict.reason,
-        )
-        assert alone.score == pytest.approx(verdict.score, abs=1e-6)
-
-
-def sixteen_bit_file():
+def sixteen_bit_file() -> bytes:
     buffer = io.BytesIO()
     Image.new("I;16", (8, 8), 40_000).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def mode_file(mode, colour, image_format="PNG"):
+def mode_file(mode: str, colour: float | tuple[int, ...], image_format: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, (8, 8), colour).save(buffer, image_format)
     return buffer.getvalue()
 
 
-def animated_file():
+def animated_file() -> bytes:
     buffer = io.BytesIO()
     frames = [Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)]
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
@@ -157,7 +144,9 @@ def animated_file():
         (animated_file, "animated"),
     ],
 )
-async def test_an_image_that_cannot_be_decoded_is_refused_and_named(make_client, make, reason):
+async def test_an_image_that_cannot_be_decoded_is_refused_and_named(
+    make_client: MakeClient, make: Callable[[], bytes], reason: str
+) -> None:
     async with make_client(**LIMITS) as client:
         raw = await client.post("/v1/detect", content=make(), headers=PNG)
         parts = [("f", ("good.png", image_file(RED))), ("f", ("bad\n.png", make()))]
@@ -170,101 +159,7 @@ async def test_an_image_that_cannot_be_decoded_is_refused_and_named(make_client,
 
 
 @pytest.mark.parametrize("make", [lambda: mode_file("L", 99), lambda: mode_file("P", 3), sixteen_bit_file])
-async def test_images_of_other_modes_are_converted(make_client, make):
+async def test_images_of_other_modes_are_converted(make_client: MakeClient, make: Callable[[], bytes]) -> None:
     async with make_client() as client:
         response = await client.post("/v1/detect", content=make(), headers=PNG)
     assert response.status_code == 200
-
-
-async def test_a_wrong_option_is_named(make_client):
-    async with make_client() as client:
-        response = await client.post("/v1/detect?curve=perhaps", content=image_file(RED), headers=PNG)
-    problem = problem_of(response, 422, "invalid-request")
-    assert [fault["location"] for fault in problem["errors"]] == ["query.curve"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", "/v1/detect", 405), ("POST", "/v1/detect/", 404), ("GET", "/redoc", 404)],
-)
-async def test_wrong_addresses_are_problems_too(make_client, method, path, status):
-    async with make_client() as client:
-        problem_of(await client.request(method, path), status, None)
-
-
-async def test_an_unforeseen_error_says_nothing_but_its_id(make_client, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("secret")
-
-    monkeypatch.setattr("modeguard.service.inference.bundles.detect", fail)
-    async with make_client() as client:
-        with capture_logs(processors=[merge_contextvars]) as lines:
-            response = await client.post("/v1/detect", content=image_file(RED), headers=PNG)
-        assert (await client.get("/livez")).status_code == 200
-    problem = problem_of(response, 500, "internal-error")
-    assert "secret" not in response.text
-    assert [(line["event"], line["log_level"], line["request_id"]) for line in lines] == [
-        ("unforeseen error", "error", problem["request_id"]),
-        ("request", "error", problem["request_id"]),
-    ]
-    assert lines[0]["exc_info"]
-
-
-async def test_a_client_that_hangs_up_is_no_error(make_settings, bundle):
-    app = create_app(make_settings(max_pending=1), bundle)
-    scope = {"type": "http", "method": "POST", "path": "/v1/detect", "raw_path": b"/v1/detect", "query_string": b""}
-    scope |= {"headers": [(b"content-type", b"image/png")], "http_version": "1.1", "scheme": "http"}
-    messages = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        pytest.fail(f"nobody is there to get {message}")
-
-    await app(scope, receive, send)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as client:
-        response = await client.post("/v1/detect", content=image_file(RED), headers=PNG)
-    assert response.status_code == 200, "its place was given back"
-
-
-class Departing:
-    """A request whose client hangs up when it is told to."""
-
-    def __init__(self):
-        self.has_left = asyncio.Event()
-
-    async def receive(self):
-        await self.has_left.wait()
-        return {"type": "http.disconnect"}
-
-
-async def test_what_nobody_waits_for_any_more_is_not_begun(make_settings, bundle, monkeypatch):
-    """Three requests; while the first is judged the clients of the first and the third hang up."""
-    started, opened, n_judged = threading.Event(), threading.Event(), []
-
-    def judge_slowly(*_, **__):
-        n_judged.append(1)
-        started.set()
-        assert opened.wait(60)
-        return []
-
-    monkeypatch.setattr(engine, "judge", judge_slowly)
-    worker, requests = engine.Engine(make_settings(), bundle), [Departing() for _ in range(3)]
-
-    async def ask(request):
-        async with presence(request) as is_wanted:
-            return await worker.verdicts([], with_curves=False, is_wanted=is_wanted)
-
-    tasks = [asyncio.create_task(ask(request)) for request in requests]
-    while not started.is_set():
-        await asyncio.sleep(0.001)
-    for request in (requests[0], requests[2]):
-        request.has_left.set()
-    await asyncio.sleep(0.01)
-    opened.set()
-    ends = await asyncio.gather(*tasks, return_exceptions=True)
-    worker.close()
-    assert ends[:2] == [[], []]
-    assert isinstance(ends[2], ClientDisconnect)
-    assert len(n_judged) == 2

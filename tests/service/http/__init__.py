@@ -1,1 +1,1 @@
-"""tests/service/http."""
+"""Tests of service/http."""

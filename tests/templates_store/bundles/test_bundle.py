@@ -12,16 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from modeguard.detector import Detector, detect, to_pixels
+from modeguard.templates_store.bundles import MANIFEST_FILE, Bundle, BundleError, Manifest, read_bundle
 from modeguard.templates_store.bundles import bundle as bundle_module
-from modeguard.templates_store.bundles.bundle import Bundle, read_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest
-from modeguard.templates_store.classifiers.loading import (
+from modeguard.templates_store.classifiers import (
     ClassifierError,
     NetworkClassifier,
     save_weights,
 )
 from modeguard.templates_store.images import InputSpec
-from tests.templates_store.bundles.toy_bundle import NAMES, SPEC, edit_manifest, random_classifier, write
+from tests.templates_store.bundles.toy_bundle import NAMES, SPEC, edit_manifest, random_classifier, weights_of, write
 
 
 def test_a_bundle_judges_as_what_it_was_made_from(
@@ -63,10 +62,11 @@ def test_a_detector_calibrated_in_another_type_is_warned_of(
     in_float32 = read_bundle(tmp_path / "rounded", dtype="float32")
     assert in_float32.warning is not None
     assert "calibrated in bfloat16, but the classifier computes in float32 here" in in_float32.warning
-    assert torch.equal(in_float32.classifier.weights()["classifier.0.weight"], rounded.weights()["classifier.0.weight"])
+    kept, exact = weights_of(in_float32.classifier), rounded.weights()
+    assert torch.equal(kept["classifier.0.weight"], exact["classifier.0.weight"])
     for has_bfloat16, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(
-            "modeguard.templates_store.classifiers.loading._HAS_BFLOAT16",
+            "modeguard.templates_store.classifiers.compute._HAS_BFLOAT16",
             {"cpu": lambda _, answer=has_bfloat16: answer},
         )
         assert read_bundle(tmp_path / "rounded").classifier.compute_dtype == expected
@@ -111,13 +111,19 @@ def test_what_was_verified_is_what_is_loaded(path: Path, monkeypatch: pytest.Mon
         return content
 
     monkeypatch.setattr(bundle_module, "_verified_bytes", then_swap)
-    loaded = read_bundle(path).classifier.weights()
+    loaded = weights_of(read_bundle(path).classifier)
     assert all(torch.equal(loaded[name], value) for name, value in genuine.items())
 
 
 def test_a_missing_bundle_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such directory; make one with `modeguard build RECIPE`"):
         read_bundle(tmp_path / "nowhere")
+
+
+def test_a_bundle_with_a_classifier_of_another_kind_is_refused_with_the_known_ones(path: Path) -> None:
+    edit_manifest(path, lambda manifest: manifest["classifier"].update(architecture="digit-cnn"))
+    with pytest.raises(BundleError, match=r"manifest\.json: architecture: 'digit-cnn' is unknown, did you mean"):
+        read_bundle(path)
 
 
 def test_a_bundle_cannot_choose_code_to_run(path: Path) -> None:
@@ -159,4 +165,5 @@ def test_what_is_not_finite_is_never_written(tmp_path: Path, network: NetworkCla
 def test_a_detector_in_memory_is_of_one_device(path: Path) -> None:
     read: Bundle = read_bundle(path, device="cpu")
     assert read.detector.templates.images.device.type == "cpu"
+    assert isinstance(read.classifier, NetworkClassifier)
     assert read.classifier.mean.device.type == "cpu"

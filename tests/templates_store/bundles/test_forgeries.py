@@ -7,9 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, read_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError
-from modeguard.templates_store.classifiers.loading import save_weights
+from modeguard.templates_store.bundles import DETECTOR_FILE, MANIFEST_FILE, BundleError, read_bundle
+from modeguard.templates_store.classifiers import save_weights
 from tests.templates_store.bundles.toy_bundle import edit_manifest, random_classifier, rehash
 
 
@@ -25,11 +24,14 @@ def flip_a_byte(path: Path) -> None:
     file.write_bytes(bytes(data))
 
 
-def put_nan(path: Path) -> None:
-    tensors = load_file(path / DETECTOR_FILE)
-    tensors["calibration_scores"][3] = float("nan")
-    save_file(tensors, path / DETECTOR_FILE)
-    rehash(path, DETECTOR_FILE)
+def put_nan(name: str) -> Callable[[Path], None]:
+    def forge(path: Path) -> None:
+        tensors = load_file(path / DETECTOR_FILE)
+        tensors[name][0] = float("nan")
+        save_file(tensors, path / DETECTOR_FILE)
+        rehash(path, DETECTOR_FILE)
+
+    return forge
 
 
 def change_shape(path: Path) -> None:
@@ -112,7 +114,7 @@ FORGERIES = {
     "no scale": (no_scale, r"detector\.safetensors: the scale of a feature is a positive"),
     "a family not known here": (other_choices(features=["telepathy"]), r"do not fit together: unknown feature"),
     "other families": (other_choices(features=["loss_curve"]), r"do not fit together: features of shape"),
-    "more templates": (other_choices(n_templates=2), r"do not fit together: n_templates is in 1\.\.1"),
+    "more templates": (other_choices(n_templates=2), r"do not fit together: .* hold no selection .* 2 templates"),
     "alphas out of order": (
         other_choices(questions={"curves": {"alphas": [1.0, 0.0]}}),
         r"manifest\.json is damaged: detector: .*alphas are ascending",
@@ -148,7 +150,14 @@ FORGERIES = {
     ),
     "truncated": (truncate, r"detector\.safetensors is not the file .*sha256.* cut short"),
     "tampered": (flip_a_byte, r"classifier\.safetensors is not the file .* changed or swapped"),
-    "NaN": (put_nan, r"detector\.safetensors: tensor 'calibration_scores' has values that are not finite"),
+    "NaN": (
+        put_nan("calibration_scores"),
+        r"detector\.safetensors: calibration_scores are one ascending row of finite",
+    ),
+    "NaN elsewhere": (
+        put_nan("templates.losses"),
+        r"detector\.safetensors: tensor 'templates\.losses' has values that",
+    ),
     "another shape": (change_shape, r"detector\.safetensors: tensor 'calibration_scores' is TensorInfo"),
     "not safetensors": (no_safetensors, r"detector\.safetensors is no safetensors file"),
     "another version": (other_version, r"manifest\.json has format version 99, this modeguard reads version 3"),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from modeguard.detector import Detector
-from modeguard.templates_store.bundles.bundle import write_bundle
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE
-from modeguard.templates_store.classifiers.loading import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.bundles import MANIFEST_FILE, write_bundle
+from modeguard.templates_store.classifiers import ClassifierSpec, NetworkClassifier, build_classifier
+from modeguard.templates_store.classifiers.sources import StoredClassifier
 from modeguard.templates_store.images import InputSpec
 
 SPEC = ClassifierSpec("digits-cnn", n_classes=3, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,))
@@ -23,7 +24,7 @@ def random_classifier(seed: int) -> NetworkClassifier:
     return build_classifier(SPEC).eval().requires_grad_(requires_grad=False)
 
 
-def write(path: Path, network: NetworkClassifier, made: Detector, **changes: Any) -> str:
+def write(path: Path, network: StoredClassifier, made: Detector, **changes: Any) -> str:
     options = {
         "name": "toy",
         "detector": made,
@@ -34,6 +35,11 @@ def write(path: Path, network: NetworkClassifier, made: Detector, **changes: Any
         "measured": {"auroc": 0.9},
     }
     return write_bundle(path, **{**options, **changes})
+
+
+def weights_of(classifier: StoredClassifier) -> dict[str, Tensor]:
+    assert isinstance(classifier, NetworkClassifier)
+    return classifier.weights()
 
 
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

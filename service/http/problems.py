@@ -1,4 +1,7 @@
-"""The one table from errors to HTTP: what a client is told when something is wrong, as RFC 9457 problem details."""
+"""The one table from errors to HTTP: what a client is told when something is wrong, as RFC 9457 problem details.
+
+The errors themselves live where they are raised, and know nothing of this.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,55 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from modeguard.detector.errors import ModeguardError
-from modeguard.templates_store.images import InvalidImage
+from modeguard.detector import ModeguardError
+from modeguard.service.http.body import BodyTimeoutError, BodyTooLargeError, MediaTypeError
+from modeguard.service.http.multipart import MultipartError, TooManyImagesError
+from modeguard.service.inference import BusyError, ImageInRequestError, NotReadyError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:modeguard:problem:"
-
-
-class NotReadyError(ModeguardError):
-    """The bundle is not loaded yet."""
-
-
-class BusyError(ModeguardError):
-    """As many requests as may be pending are pending."""
-
-
-class BodyTooLargeError(ModeguardError):
-    """The body has more bytes than a body may have."""
-
-
-class BodyTimeoutError(ModeguardError):
-    """The client took too long to send its body."""
-
-
-class TooManyImagesError(ModeguardError):
-    """The body has more images than a request may have."""
-
-
-class MediaTypeError(ModeguardError):
-    """The body is declared to be something that cannot be images."""
-
-
-class MultipartError(ModeguardError):
-    """The body is declared to be multipart and is not, or has no part."""
-
-
-class ImageInRequestError(ModeguardError):
-    """One image of a request that cannot be decoded.
-
-    Attributes:
-        index: its place among the images of the request, from 0.
-        filename: the name that the client gave it.
-        reason: see `InvalidImage`.
-    """
-
-    def __init__(self, index: int, filename: str | None, cause: InvalidImage) -> None:
-        super().__init__(f"image {index}: {cause}")
-        self.index = index
-        self.filename = filename
-        self.reason = cause.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +72,8 @@ def problem_response(problem: Problem, detail: str, request_id: str | None, memb
     return JSONResponse({**content, **members}, problem.status, dict(problem.headers), PROBLEM_MEDIA_TYPE)
 
 
-def request_id_of(request: Request) -> str | None:
-    """The id that `modeguard.service.http.middleware` gave the request."""
+def _request_id_of(request: Request) -> str | None:
+    """The id that `RequestEnvelope` gave the request."""
     return getattr(request.state, "request_id", None)
 
 
@@ -121,7 +82,7 @@ async def _on_domain_error(request: Request, error: Exception) -> Response:
     if problem is None:
         raise error  # no client can cause it or mend it: an internal error
     members = {name: getattr(error, name) for name in problem.members}
-    return problem_response(problem, str(error), request_id_of(request), members)
+    return problem_response(problem, str(error), _request_id_of(request), members)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -131,14 +92,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         for fault in error.errors()
     ]
     detail = "; ".join(f"{fault['location']}: {fault['message']}" for fault in faults)
-    return problem_response(INVALID_REQUEST, detail, request_id_of(request), {"errors": faults})
+    return problem_response(INVALID_REQUEST, detail, _request_id_of(request), {"errors": faults})
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
     title = HTTPStatus(error.status_code).phrase
     problem = Problem(error.status_code, "", title, error.headers or {})
-    return problem_response(problem, str(error.detail), request_id_of(request), {})
+    return problem_response(problem, str(error.detail), _request_id_of(request), {})
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -1,18 +1,25 @@
-"""Classifiers that come as a `torch.export` program (.pt2), screened first (`export_screen`)."""
+"""Classifiers that come as a `torch.export` program (.pt2).
 
+Loading such a file can run code that came with it, in more ways than a look at the file could rule out. So nobody
+looks: a program is loaded if its digest is trusted, else not a byte of it is parsed.
+"""
+
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
-from torch.export.pt2_archive._package import load_pt2
 
-from modeguard.templates_store.classifiers.export_screen import check_arguments, screen
-from modeguard.templates_store.classifiers.spec import ClassifierError, ClassifierSpec
+from modeguard.templates_store.classifiers.errors import ClassifierError
+from modeguard.templates_store.classifiers.network_classifier import NetworkClassifier
+from modeguard.templates_store.classifiers.spec import ClassifierSpec
+from modeguard.templates_store.classifiers.trust import Trust
 
-__all__ = ["ExportedNetwork", "load_exported"]
+__all__ = ["ExportedSource"]
 
 _HOW_TO_EXPORT = (
     "export on the CPU with torch.export.export(model.eval(), (images,), "
@@ -20,8 +27,8 @@ _HOW_TO_EXPORT = (
 )
 
 
-class ExportedNetwork(nn.Module):
-    """A screened program as a network. It has no training mode, and computes in the type it was exported with.
+class _ExportedNetwork(nn.Module):
+    """A program as a network. It has no training mode, and computes in the type it was exported with.
 
     Args:
         graph: the program's module.
@@ -40,7 +47,7 @@ class ExportedNetwork(nn.Module):
         logits: Tensor = self.graph(images)
         return logits
 
-    def train(self, mode: bool = True) -> "ExportedNetwork":
+    def train(self, mode: bool = True) -> "_ExportedNetwork":
         """Does nothing in evaluation mode; a program cannot be put into training mode.
 
         Raises:
@@ -51,28 +58,50 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-def load_exported(spec: ClassifierSpec, content: bytes, device: torch.device, *, origin: Path) -> ExportedNetwork:
-    """The network of a program saved by `torch.export.save`.
+@dataclass(frozen=True, slots=True)
+class ExportedSource:
+    """A `Source` of programs saved by `torch.export.save`; the program is its own network and weights."""
 
-    Args:
-        spec: the input shape is compared with the program's.
-        content: bytes of the .pt2 file.
-        device: where it shall run.
-        origin: where the bytes came from, for errors.
+    named: ClassVar[str] = ""
+    suffix: ClassVar[str] = ".pt2"
 
-    Raises:
-        ClassifierError: if the file is no such program, could run foreign code when loaded, was exported for one
-            batch size only, or takes other images.
-    """
+    def open(
+        self,
+        name: str,
+        spec: ClassifierSpec,
+        content: bytes,
+        *,
+        origin: Path,
+        dtype: str,
+        device: torch.device,
+        trust: Trust,
+    ) -> NetworkClassifier:
+        """The program, if its digest is trusted, see `Source`.
+
+        Raises:
+            ClassifierError: also if it was exported for one batch size only, or takes other images.
+        """
+        trust.check_program(content, origin=origin)
+        if dtype == "bfloat16":
+            raise ClassifierError("an exported program computes in the type it was exported with; use dtype auto")
+        network = _ExportedNetwork(_graph_of(spec, content, device, origin), content)
+        classifier = NetworkClassifier(network, spec, is_dtype_fixed=True)
+        return classifier.to(device).eval().requires_grad_(requires_grad=False)
+
+    def save(self, classifier: NetworkClassifier) -> bytes:
+        """The program as it came, byte for byte."""
+        assert isinstance(classifier.network, _ExportedNetwork)  # noqa: S101 - `open` made it
+        return classifier.network.program
+
+
+def _graph_of(spec: ClassifierSpec, content: bytes, device: torch.device, origin: Path) -> nn.Module:
     try:
-        screen(content)
-        programs = load_pt2(BytesIO(content)).exported_programs
-        program = programs["model"]
-        check_arguments(program.graph_module)
+        program = torch.export.load(BytesIO(content))
         _check_input(program, spec)
         if device.type != "cpu":
             program = move_to_device_pass(program, device)
-        graph = program.module(check_guards=False)
+        # whether it takes batches of any size is found by asking it (`check_classifier`)
+        return program.module(check_guards=False)
     except ClassifierError as error:
         raise ClassifierError(f"{origin}: {error}") from error
     except Exception as error:  # torch promises no particular errors for a file that is not what it should be
@@ -81,7 +110,6 @@ def load_exported(spec: ClassifierSpec, content: bytes, device: torch.device, *,
             f"{origin} is not a torch.export program that this torch {torch.__version__} can load "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}); {_HOW_TO_EXPORT}"
         ) from error
-    return ExportedNetwork(graph, content)
 
 
 def _check_input(program: ExportedProgram, spec: ClassifierSpec) -> None:
