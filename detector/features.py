@@ -52,7 +52,7 @@ def _noise(observation: Observation) -> NoiseAnswer:
 
 
 def _loss_curve(observation: Observation, _: DetectorConfig) -> Tensor:
-    """Losses along the paths, seed section 4.2.1."""
+    """Losses along the paths, the paper's section 4.2.1."""
     return _curves(observation).losses.flatten(1)
 
 
@@ -62,13 +62,13 @@ def _margin_curve(observation: Observation, _: DetectorConfig) -> Tensor:
 
 
 def _barrier(observation: Observation, _: DetectorConfig) -> Tensor:
-    """Barrier heights and gaps, seed section 4.2 and Figure 6."""
+    """Barrier heights and gaps, the paper's section 4.2 and Figure 6."""
     curves = _curves(observation)
     return torch.cat([barrier_heights(curves), barrier_gaps(curves)], dim=1)
 
 
 def _sorted_logits(observation: Observation, config: DetectorConfig) -> Tensor:
-    """Logits in descending order, seed section 4.2.1."""
+    """Logits in descending order, the paper's section 4.2.1."""
     logits = observation.at_image.logits
     return logits.topk(min(config.n_logits, logits.shape[1]), dim=1).values
 

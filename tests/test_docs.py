@@ -332,7 +332,7 @@ def test_files_functions_and_links_lead_somewhere(name: str) -> None:
     for file in re.findall(files, DOCS[name]):
         is_to_be = file.endswith("/NAME.py") or file.startswith("benchmarks/results")
         assert is_to_be or (ROOT / file).exists(), file
-    for file, function in re.findall(r"(\w+/\w+\.py):(\w+)", DOCS[name]):
+    for file, function in re.findall(r"(\w[\w/]*/\w+\.py):(\w+)", DOCS[name]):
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
         defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         defined |= {ast.unparse(node.target) for node in tree if isinstance(node, ast.AnnAssign)}

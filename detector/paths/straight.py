@@ -1,6 +1,6 @@
 """The straight line from an image to a template.
 
-Seed paper "Input Space Mode Connectivity in Deep Neural Networks", section 3.1 equation 3. Here alpha is 0 at the image
+"Input Space Mode Connectivity in Deep Neural Networks", section 3.1 equation 3. Here alpha is 0 at the image
 and 1 at the template.
 """
 
@@ -14,7 +14,7 @@ from modeguard.detector.errors import DetectorInputError
 
 
 def straight_path(images: Tensor, far_ends: Tensor, alphas: Tensor) -> Tensor:
-    """Points (1 - alpha) image + alpha template, seed equation 3; differentiable with respect to the images.
+    """Points (1 - alpha) image + alpha template, the paper's equation 3; differentiable with respect to the images.
 
     Args:
         images: (n, c, h, w).

@@ -1,6 +1,6 @@
 """Loss curves: the classifier's loss on the straight line from an image to its class templates.
 
-Seed paper "Input Space Mode Connectivity in Deep Neural Networks", section 3.1 equation 3 (the path) and section
+"Input Space Mode Connectivity in Deep Neural Networks", section 3.1 equation 3 (the path) and section
 4.2.1 (the curve as a feature).
 """
 
@@ -114,7 +114,7 @@ def _places(alphas: Sequence[float], wanted: Sequence[float]) -> list[int] | Non
 
 
 def barrier_heights(curves: LossCurves) -> Tensor:
-    """Highest loss on each path, seed section 4.2 and Figure 6.
+    """Highest loss on each path, the paper's section 4.2 and Figure 6.
 
     Returns:
         (n, n_templates).
@@ -123,7 +123,7 @@ def barrier_heights(curves: LossCurves) -> Tensor:
 
 
 def barrier_gaps(curves: LossCurves) -> Tensor:
-    """Barrier height minus the higher of the two ends, seed Figure 6.
+    """Barrier height minus the higher of the two ends, the paper's Figure 6.
 
     Returns:
         (n, n_templates), at least 0 when both ends are among the alphas.

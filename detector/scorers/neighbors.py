@@ -1,6 +1,6 @@
 """Nearest neighbors: the fraction of a feature vector's neighbors that are adversarial.
 
-The seed's own detector (section 4.2.1). The same numbers as scikit-learn's KNeighborsClassifier, by torch matrix
+The paper's own detector (section 4.2.1). The same numbers as scikit-learn's KNeighborsClassifier, by torch matrix
 products and top-k on any device. Where references at the k-th distance tie, those that come first in the reference set
 are the neighbors: scikit-learn's answer when its training rows are ordered by distance.
 """

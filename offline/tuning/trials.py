@@ -1,6 +1,6 @@
 """Choosing a detector: every combination of a grid, tried jointly over all attacks.
 
-The seed (section 4.2.1) optimises one K-nearest-neighbors classifier for all attacks together on validation data. Here
+The paper (section 4.2.1) optimises one K-nearest-neighbors classifier for all attacks together on validation data. Here
 the data take turns in that (cross-validation, since one small fold decides by chance). The AUROC is of the pairs of all
 turns ranked together; its mean over the attacks decides, and among combinations that are as good up to a tolerance the
 one that costs fewest rows an image.

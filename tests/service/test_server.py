@@ -38,7 +38,8 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 def huge_png() -> bytes:
     header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    chunks = [(13).to_bytes(4, "big") + header, (1000).to_bytes(4, "big") + b"IDAT"]  # its pixels never come
+    return b"\x89PNG\r\n\x1a\n" + zlib.crc32(header).to_bytes(4, "big").join(chunks)
 
 
 def test_the_whole_way(client: httpx.Client, bundle_path: Path) -> None:
