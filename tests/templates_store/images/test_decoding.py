@@ -176,7 +176,7 @@ def with_one_frame_in_a_corner() -> bytes:
 
 
 def test_an_animation_of_one_frame_is_an_animation() -> None:
-    """Where the frame does not reach, Pillow shows black and a browser the page."""
+    """Where the frame does not reach, Pillow shows black and others what is behind."""
     data = with_one_frame_in_a_corner()
     assert Image.open(io.BytesIO(data)).convert("RGB").getpixel((39, 23)) == (0, 0, 0)
     assert refused(data).reason == "animated"

@@ -218,7 +218,7 @@ def test_a_broken_tag_does_not_hide_the_orientation(image_format: str) -> None:
 
 
 def test_only_exif_turns_a_picture() -> None:
-    """Pillow takes the orientation from texts as well, browsers do not."""
+    """Pillow takes the orientation from XMP and other texts as well."""
     texts = PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
     texts.add_text("Raw profile type exif", "\nexif\n1\n" + exif_with(6).tobytes().hex())
