@@ -5,9 +5,8 @@ Pillow opens a file by reading all that stands before the pixels, in Python. Mea
 
 * PNG: compressed profiles (iCCP) or texts (zTXt) of 1 MiB in 1 kB each are all unpacked, 71 s. Empty private chunks
   take 7 s and 321 MB, and 63 compressed texts (iTXt) in a file of 70 kB take 257 MB.
-* JPEG: Pillow joins the EXIF segments again with every further one, 2.5 s for 4 MiB and growing
-  with the square.
-  Empty comments take 8 s and 578 MB. Frame headers that name 21,800 components each take 976 MB.
+* JPEG: Pillow joins the EXIF segments again with every further one, 0.3 s for 1 MiB and 2.5 s for 4 MiB. Empty comments
+  take 8 s and 578 MB. Frame headers that name 21,800 components each take 976 MB.
 * JPEG: each scan is a pass over all pixels: 3.2 ms at 49 million pixels, for 18 bytes of file.
 
 WebP needs none of this: libwebp finds its way through 32 MiB of chunks in 0.2 s and 190 MB, Pillow does not look into
