@@ -12,6 +12,8 @@ from torch import Tensor
 
 from modeguard.detector import Classifier, ClassTemplates, ModeguardError, cross_entropy_and_margin, to_pixels
 
+_IMAGES_AT_A_TIME = 256
+
 MissingClasses = Literal["refuse", "abstain"]
 
 
@@ -28,7 +30,6 @@ def choose_templates(
     max_loss: float,
     missing: MissingClasses = "refuse",
     class_names: Sequence[str] = (),
-    rows_per_call: int = 256,
     device: torch.device | str = "cpu",
     on_rows: Callable[[int], object] = lambda n_rows: None,
 ) -> ClassTemplates:
@@ -43,9 +44,8 @@ def choose_templates(
         missing: what to do with a class that has fewer than `n_templates` such images. "refuse" raises; "abstain"
             leaves the class out, so that the detector gives no verdict on images predicted as it.
         class_names: names for the error message; empty for numbers.
-        rows_per_call: bound on the rows of one call of the classifier.
         device: where the classifier is.
-        on_rows: called after each call of the classifier, with the number of images in it.
+        on_rows: called after each slice of the images, with their number.
 
     Returns:
         The templates of every class that has enough of them, on the CPU; lowest loss first in each class.
@@ -56,7 +56,7 @@ def choose_templates(
     Example:
         >>> templates = choose_templates(classifier, images, labels, n_templates=1, max_loss=0.1)
     """
-    losses, margins = _losses_and_margins(classifier, images, labels, rows_per_call, device, on_rows)
+    losses, margins = _losses_and_margins(classifier, images, labels, device, on_rows)
     is_good = (margins > 0) & (losses <= max_loss)
     chosen: dict[int, Tensor] = {}
     short: dict[int, int] = {}
@@ -82,13 +82,12 @@ def _losses_and_margins(
     classifier: Classifier,
     images: Tensor,
     labels: Tensor,
-    rows_per_call: int,
     device: torch.device | str,
     on_rows: Callable[[int], object],
 ) -> tuple[Tensor, Tensor]:
     losses, margins = [], []
     with torch.inference_mode():
-        for rows, wanted in zip(images.split(rows_per_call), labels.split(rows_per_call), strict=True):
+        for rows, wanted in zip(images.split(_IMAGES_AT_A_TIME), labels.split(_IMAGES_AT_A_TIME), strict=True):
             found = cross_entropy_and_margin(classifier(to_pixels(rows.to(device))), wanted.to(device))
             losses.append(found[0].cpu())
             margins.append(found[1].cpu())
