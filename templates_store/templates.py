@@ -1,7 +1,7 @@
-"""Choosing class templates: the known good images that paths lead to.
+"""Choosing the class templates that are stored: the known good images that paths lead to.
 
-Seed section 4.2.1: a low-loss reference image of each class, preselected. Here the images of lowest loss among the
-correctly classified training images of the class.
+The method wants low-loss reference images of each class (the paper, section 4.2.1). Here these are the training images
+of lowest loss, among those of the class that the classifier gets right. A bundle stores them as `ClassTemplates`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from modeguard.detector import Classifier, ClassTemplates, ModeguardError, cross_entropy_and_margin, to_pixels
+
+_IMAGES_AT_A_TIME = 256
 
 MissingClasses = Literal["refuse", "abstain"]
 
@@ -28,32 +30,33 @@ def choose_templates(
     max_loss: float,
     missing: MissingClasses = "refuse",
     class_names: Sequence[str] = (),
-    rows_per_call: int = 256,
     device: torch.device | str = "cpu",
     on_rows: Callable[[int], object] = lambda n_rows: None,
 ) -> ClassTemplates:
-    """The `n_templates` images of lowest loss of each class, among those classified correctly.
+    """For each class, the `n_templates` images of lowest loss among those classified correctly.
 
     Args:
         classifier: pixels to logits, on `device`.
         images: (n, c, h, w) uint8 training images.
         labels: (n,) int64 in [0, n_classes).
-        n_templates: templates a class, at least 1.
-        max_loss: cross-entropy that a template may have at the most, positive.
-        missing: "refuse" raises when a class has fewer than `n_templates` such images; "abstain" leaves the class
-            out, so that the detector says nothing about images predicted as it.
+        n_templates: templates for each class, at least 1.
+        max_loss: the highest cross-entropy that a template may have, positive.
+        missing: what to do with a class that has fewer than `n_templates` such images. "refuse" raises; "abstain"
+            leaves the class out, so that the detector gives no verdict on images predicted as it.
         class_names: names for the error message; empty for numbers.
-        rows_per_call: bound on the rows of one call of the classifier.
         device: where the classifier is.
-        on_rows: called with the number of images looked at after each call of the classifier.
+        on_rows: called after each slice of the images, with their number.
 
     Returns:
-        Templates of every class that has enough of them, on the CPU.
+        The templates of every class that has enough of them, on the CPU; lowest loss first in each class.
 
     Raises:
-        TemplateError: naming the classes without enough images of low loss, and the way out.
+        TemplateError: names the classes without enough images of low loss, and the way out.
+
+    Example:
+        >>> templates = choose_templates(classifier, images, labels, n_templates=1, max_loss=0.1)
     """
-    losses, margins = _losses_and_margins(classifier, images, labels, rows_per_call, device, on_rows)
+    losses, margins = _losses_and_margins(classifier, images, labels, device, on_rows)
     is_good = (margins > 0) & (losses <= max_loss)
     chosen: dict[int, Tensor] = {}
     short: dict[int, int] = {}
@@ -62,6 +65,7 @@ def choose_templates(
         if len(candidates) < n_templates:
             short[label] = len(candidates)
         else:
+            # stable: of equal losses the earlier image, on every machine
             chosen[label] = candidates[losses[candidates].sort(stable=True).indices[:n_templates]]
     if not chosen or (short and missing == "refuse"):
         raise TemplateError(_shortage(short, n_templates, max_loss, class_names))
@@ -78,13 +82,12 @@ def _losses_and_margins(
     classifier: Classifier,
     images: Tensor,
     labels: Tensor,
-    rows_per_call: int,
     device: torch.device | str,
     on_rows: Callable[[int], object],
 ) -> tuple[Tensor, Tensor]:
     losses, margins = [], []
     with torch.inference_mode():
-        for rows, wanted in zip(images.split(rows_per_call), labels.split(rows_per_call), strict=True):
+        for rows, wanted in zip(images.split(_IMAGES_AT_A_TIME), labels.split(_IMAGES_AT_A_TIME), strict=True):
             found = cross_entropy_and_margin(classifier(to_pixels(rows.to(device))), wanted.to(device))
             losses.append(found[0].cpu())
             margins.append(found[1].cpu())

@@ -26,7 +26,7 @@ def write_file_atomically(path: Path, content: bytes) -> None:
     On any exception, `KeyboardInterrupt` included, what was there before is kept and nothing is left beside it.
 
     Args:
-        path: where the file shall be; missing parents are made.
+        path: where the file goes; missing parents are made.
         content: all of it.
 
     Raises:
@@ -55,7 +55,7 @@ def write_directory_atomically(path: Path) -> Iterator[Path]:
     write) puts the old directory back.
 
     Args:
-        path: where the directory shall be; missing parents are made.
+        path: where the directory goes; missing parents are made.
 
     Raises:
         NotADirectoryError: if `path` is a file.
@@ -63,7 +63,7 @@ def write_directory_atomically(path: Path) -> Iterator[Path]:
     """
     target = path.resolve()
     if target.is_file():
-        raise NotADirectoryError(f"{path} is a file; a directory shall be written there: move it away first")
+        raise NotADirectoryError(f"{path} is a file, but a directory is to be written there; move the file away first")
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep_leftovers(target)
     with _new_directory(target) as directory:
@@ -105,7 +105,7 @@ def _new_directory(target: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         while True:
             directory = _beside(target, _NEW)
-            directory.mkdir()  # not mkdtemp: the result shall have the permissions that the umask gives
+            directory.mkdir()  # not mkdtemp, which would ignore the umask
             if stack.enter_context(_held(directory)):
                 break
             # a sweeper took it between the two lines; the next one will be ours

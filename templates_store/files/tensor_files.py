@@ -8,14 +8,17 @@ __all__ = ["TensorFileError", "tensors_of"]
 
 
 class TensorFileError(ValueError):
-    """Bytes that are no safetensors file, or one of types that torch does not have."""
+    """Bytes that are not a safetensors file, or that hold types which torch does not have."""
 
 
 def tensors_of(content: bytes) -> dict[str, Tensor]:
-    """The tensors of a file by name, on the CPU.
+    """The tensors of a safetensors file by name, on the CPU.
+
+    Args:
+        content: the whole file.
 
     Raises:
-        TensorFileError: giving the reason.
+        TensorFileError: says what is wrong with the bytes.
     """
     try:
         return safetensors.torch.load(content)  # not torch.load: the format holds shapes and numbers only

@@ -157,9 +157,7 @@ def _upright(data: bytes, format_name: str, mode: str, max_pixels: int) -> Image
             orientation = orientation_of(pixel_file.exif or file.info.get("exif", b""))
     except InvalidImage:
         raise
-    except (
-        Image.DecompressionBombError
-    ) as error:  # of WebP, beyond what `max_pixels` may be; the message has the number
+    except Image.DecompressionBombError as error:  # of WebP only: the other readers leave the size to us
         raise InvalidImage(
             "too_many_pixels", f"at most {max_pixels} pixels are taken, but: {error} Make the image smaller"
         ) from error

@@ -156,7 +156,7 @@ def test_many_processes_writing_one_directory_leave_one_whole_version(tmp_path: 
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_neighbour_with_a_longer_name_is_not_touched(tmp_path: Path) -> None:
+def test_a_neighbor_with_a_longer_name_is_not_touched(tmp_path: Path) -> None:
     with write_directory_atomically(tmp_path / "bundle-2") as other:
         (other / "a.json").write_text("other")
         write(tmp_path / "bundle")

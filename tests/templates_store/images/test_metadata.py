@@ -111,13 +111,18 @@ def test_metadata_segments_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None
     decoded_like(data, JPEG)
 
 
-def test_there_is_one_frame_header() -> None:
+@pytest.mark.parametrize("marker", [0xC0, 0xC2, 0xDE])
+def test_there_is_one_frame_header(marker: int) -> None:
     """Pillow keeps 85 bytes for every three of each; libjpeg would refuse the second afterwards."""
-    frame = jpeg_segment(0xC0, b"\x08\x00\x06\x00\x08\x03" + b"\x01\x11\x00" * 21_000)
+    frame = jpeg_segment(marker, b"\x08\x00\x06\x00\x08\x03" + b"\x01\x11\x00" * 21_000)
     data = with_segments(JPEG, frame * 20)
     assert most_allocated(lambda: damage(data)) < 2 * len(data)
     assert "21 frames" in damage(data)
     assert "0 frames" in damage(JPEG[: JPEG.index(b"\xff\xc0")] + JPEG[JPEG.index(b"\xff\xda") :])
+
+
+def test_segments_too_short_for_their_own_length_are_passed_over_as_pillow_does() -> None:
+    decoded_like(with_segments(JPEG, b"\xff\xe0\x00\x00\xff\xfe\x00\x01"), JPEG)
 
 
 def test_the_number_of_segments_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +218,7 @@ def test_a_broken_tag_does_not_hide_the_orientation(image_format: str) -> None:
 
 
 def test_only_exif_turns_a_picture() -> None:
-    """Pillow takes the orientation from texts as well, browsers do not."""
+    """Pillow takes the orientation from XMP and other texts as well."""
     texts = PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
     texts.add_text("Raw profile type exif", "\nexif\n1\n" + exif_with(6).tobytes().hex())
