@@ -5,6 +5,7 @@ products and top-k on any device. Where references at the k-th distance tie, tho
 are the neighbors: scikit-learn's answer when its training rows are ordered by distance.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -114,27 +115,27 @@ class Neighbors:
         Raises:
             DetectorInputError: if the number of features is another.
         """
+        return _share(*self.nearest(features), self.options.weights)
+
+    def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (n, n_neighbors) of the neighbors, nearest first, and their votes: 1 for adversarial.
+
+        Args:
+            features: (n, n_features), unscaled, finite.
+
+        Raises:
+            DetectorInputError: if the number of features is another.
+        """
         if features.ndim != 2 or features.shape[1] != self.features.shape[1]:
             raise DetectorInputError(
                 f"features of shape (n, {self.features.shape[1]}) were expected, got {tuple(features.shape)}"
             )
         queries = self.scaling.apply(features)
         rows = max(1, _ENTRIES_PER_SLICE // max(len(self.features), self.options.n_neighbors * features.shape[1]))
-        if len(queries) == 0:
-            return queries.new_zeros(0)
-        return torch.cat([self._score_slice(part) for part in queries.split(rows)])
-
-    def _score_slice(self, queries: Tensor) -> Tensor:
-        distances, nearest = self._nearest(queries)
-        votes = self.is_adversarial[nearest].to(distances.dtype)
-        if self.options.weights == "uniform":
-            return votes.mean(dim=1)
-        # as in scikit-learn, references at distance 0 outvote all others; the inner `where` keeps 1 / 0, whose gradient
-        # is NaN, out of the graph
-        is_same = distances == 0
-        inverse = torch.where(is_same, 0.0, 1 / torch.where(is_same, 1.0, distances))
-        weights = torch.where(is_same.any(dim=1, keepdim=True), is_same.to(distances.dtype), inverse)
-        return (weights * votes).sum(dim=1) / weights.sum(dim=1)
+        # no queries make one empty slice
+        slices = [self._nearest(part) for part in queries.split(rows)]
+        distances, indices = (torch.cat(each) for each in zip(*slices, strict=True))
+        return distances, self.is_adversarial[indices].to(distances.dtype)
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Distances and indices (n, k) of the neighbors, nearest first, ties in reference order."""
@@ -146,6 +147,31 @@ class Neighbors:
         exact = torch.linalg.vector_norm(differences, ord=order, dim=2)
         ranking = exact.detach().sort(dim=1, stable=True).indices[:, : self.options.n_neighbors]
         return exact.gather(1, ranking), candidates.gather(1, ranking)
+
+
+def score_neighbors_each(options: Sequence[NeighborsOptions], references: References, features: Tensor) -> list[Tensor]:
+    """See `score_each`; choices that measure distance alike look for their neighbors once."""
+    found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+    scores = []
+    for each in options:
+        if (each.scaling, each.metric) not in found:
+            alike = [other for other in options if (other.scaling, other.metric) == (each.scaling, each.metric)]
+            widest = max(alike, key=lambda other: other.n_neighbors)
+            found[each.scaling, each.metric] = widest.fit(references).nearest(features)
+        distances, votes = (tensor[:, : each.n_neighbors] for tensor in found[each.scaling, each.metric])
+        scores.append(_share(distances, votes, each.weights))
+    return scores
+
+
+def _share(distances: Tensor, votes: Tensor, weights: Weights) -> Tensor:
+    """Weighted share (n,) of the votes (n, k); where neighbors lie at distance 0, only these count."""
+    if weights == "uniform":
+        return votes.mean(dim=1)
+    is_same = distances == 0
+    # the inner `where` keeps 1 / 0, whose gradient is NaN, out of the graph
+    inverse = torch.where(is_same, 0.0, 1 / torch.where(is_same, 1.0, distances))
+    weight = torch.where(is_same.any(dim=1, keepdim=True), is_same.to(distances.dtype), inverse)
+    return (weight * votes).sum(dim=1) / weight.sum(dim=1)
 
 
 def _coarse_distances(queries: Tensor, references: Tensor, metric: Metric) -> Tensor:

@@ -9,6 +9,7 @@ one that costs fewest rows an image.
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from modeguard.detector import (
     rows_per_image,
 )
 from modeguard.detector.questions import Observation
-from modeguard.detector.scorers import References, Scorer
+from modeguard.detector.scorers import References, ScorerOptions, score_each
 from modeguard.offline.tuning.grid import DetectorGrid, TuningError
 
 
@@ -104,15 +105,14 @@ def run_trials(grid: DetectorGrid, rotations: Sequence[Rotation]) -> Iterator[Tr
     Raises:
         TuningError: if a scorer cannot be fitted in a turn, or an attack has no pair to validate on.
     """
-    turns: list[_Turn] = []
-    last: DetectorConfig | None = None
-    for config in grid.configs():
-        if last is None or not _has_same_features(config, last):
-            turns, last = [_turn(config, rotation) for rotation in rotations], config
-            _check_both_kinds(turns)
-        scorers = [_fitted(config, turn.references) for turn in turns]
-        auroc = {name: _auroc(name, turns, scorers) for name in turns[0].queries}
-        yield Trial(config, sum(auroc.values()) / len(auroc), auroc, rows_per_image(config))
+    for _, group in groupby(grid.configs(), key=_features_of):
+        configs = list(group)
+        turns = [_turn(configs[0], rotation) for rotation in rotations]
+        _check_both_kinds(turns)
+        scores = [_scores([config.scorer for config in configs], turn) for turn in turns]
+        for config, of_turns in zip(configs, zip(*scores, strict=True), strict=True):
+            auroc = _auroc_by_attack(turns, of_turns)
+            yield Trial(config, sum(auroc.values()) / len(auroc), auroc, rows_per_image(config))
 
 
 def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
@@ -123,53 +123,47 @@ def best_trial(trials: Sequence[Trial], tolerance: float) -> Trial:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Query:
-    """Features (n, n_features) and kinds (n,) of validation images that can be judged."""
-
-    features: Tensor
-    is_adversarial: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Turn:
-    """One turn in the features of one combination."""
+    """One turn in the features of some combinations.
+
+    Attributes:
+        references: what a scorer is fitted on.
+        features: (n, n_features) of the validation images that can be judged, one attack's pairs after another's.
+        is_adversarial: by attack, (n of the attack,) bool.
+    """
 
     references: References
-    queries: Mapping[str, _Query]
+    features: Tensor
+    is_adversarial: Mapping[str, Tensor]
 
 
-def _has_same_features(config: DetectorConfig, other: DetectorConfig) -> bool:
-    return (config.features, config.questions, config.n_templates) == (
-        other.features,
-        other.questions,
-        other.n_templates,
-    )
+def _features_of(config: DetectorConfig) -> tuple[object, ...]:
+    """What two configurations share if their features are the same."""
+    return config.features, config.questions, config.n_templates
 
 
 def _turn(config: DetectorConfig, rotation: Rotation) -> _Turn:
-    return _Turn(
-        rotation.fit.references(config), {name: _query(config, pairs) for name, pairs in rotation.validation.items()}
-    )
+    features, is_adversarial = [], {}
+    for name, pairs in rotation.validation.items():
+        extracted = extract_features(config, pairs.observation)
+        kept = is_judged(extracted)
+        features.append(extracted[kept])
+        is_adversarial[name] = pairs.is_adversarial[kept]
+    return _Turn(rotation.fit.references(config), torch.cat(features), is_adversarial)
 
 
-def _query(config: DetectorConfig, pairs: LabelledObservation) -> _Query:
-    features = extract_features(config, pairs.observation)
-    kept = is_judged(features)
-    return _Query(features[kept], pairs.is_adversarial[kept])
-
-
-def _fitted(config: DetectorConfig, references: References) -> Scorer:
+def _scores(options: Sequence[ScorerOptions], turn: _Turn) -> list[Tensor]:
     try:
-        return config.scorer.fit(references)
+        return score_each(options, turn.references, turn.features)
     except DetectorInputError as error:
         raise TuningError(
-            f"in a turn of the cross-validation there are {len(references.features)} images to fit on that can be "
-            f"judged, and {error}; raise n_sources, lower what the detector asks for, or give more classes templates"
+            f"in a turn of the cross-validation there are {len(turn.references.features)} images to fit on that can "
+            f"be judged, and {error}; raise n_sources, lower what the detector asks for, or give more classes templates"
         ) from error
 
 
 def _check_both_kinds(turns: Sequence[_Turn]) -> None:
-    names = list(turns[0].queries)
+    names = list(turns[0].is_adversarial)
     empty = [name for name in names if len(_kinds(name, turns).unique()) < 2]
     if empty or not names:
         raise TuningError(
@@ -180,11 +174,17 @@ def _check_both_kinds(turns: Sequence[_Turn]) -> None:
 
 
 def _kinds(name: str, turns: Sequence[_Turn]) -> Tensor:
-    return torch.cat([turn.queries[name].is_adversarial for turn in turns])
+    return torch.cat([turn.is_adversarial[name] for turn in turns])
 
 
-def _auroc(name: str, turns: Sequence[_Turn], scorers: Sequence[Scorer]) -> float:
-    """AUROC of one attack's validation pairs, those of all turns together."""
-    scores = [scorer.score(turn.queries[name].features) for turn, scorer in zip(turns, scorers, strict=True)]
+def _auroc_by_attack(turns: Sequence[_Turn], scores: Sequence[Tensor]) -> dict[str, float]:
+    """AUROC of each attack's validation pairs, those of all turns together."""
     metrics: Any = importlib.import_module("sklearn.metrics")  # loads much; a recipe is read without it
-    return float(metrics.roc_auc_score(_kinds(name, turns).numpy(), torch.cat(scores).numpy()))
+    of_attack = [
+        each.split([len(kinds) for kinds in turn.is_adversarial.values()])
+        for turn, each in zip(turns, scores, strict=True)
+    ]
+    return {
+        name: float(metrics.roc_auc_score(_kinds(name, turns).numpy(), torch.cat(parts).numpy()))
+        for name, parts in zip(turns[0].is_adversarial, zip(*of_attack, strict=True), strict=True)
+    }

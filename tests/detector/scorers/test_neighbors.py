@@ -1,5 +1,6 @@
 """Neighbors against scikit-learn's KNeighborsClassifier, ties included."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from torch import Tensor
 
 from modeguard.detector import DetectorInputError
-from modeguard.detector.scorers import Metric, Neighbors, NeighborsOptions, References, ScalingName, Weights
+from modeguard.detector.scorers import Metric, Neighbors, NeighborsOptions, References, ScalingName, Weights, score_each
 
 METRICS: tuple[Metric, ...] = ("euclidean", "manhattan")
 WEIGHTS: tuple[Weights, ...] = ("uniform", "distance")
+SCALINGS: tuple[ScalingName, ...] = ("none", "robust")
 
 
 def fit_neighbors(features: Tensor, is_adversarial: Tensor, **options: Any) -> Neighbors:
@@ -83,6 +85,23 @@ def test_ties_among_references_of_one_label_need_no_order(metric: Metric, weight
     ours = fit_neighbors(references, labels, n_neighbors=10, weights=weights, metric=metric, scaling="none")
     expected = sklearn_scores(references, labels, queries, 10, weights, metric)
     torch.testing.assert_close(ours.score(queries), expected, atol=1e-6, rtol=0)
+
+
+def test_choices_that_share_their_neighbors_score_as_each_by_itself() -> None:
+    """Small integers tie everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randint(0, 4, (120, 3), generator=generator).double()
+    labels, rows = torch.rand(120, generator=generator) < 0.4, torch.arange(120)
+    references, queries = References(features, labels, rows, rows), features[:30] + torch.tensor([0.0, 0.5, 0.0])
+    choices = [
+        NeighborsOptions(k, weights, metric, scaling)
+        for scaling, metric, k, weights in product(SCALINGS, METRICS, (1, 7, 30), WEIGHTS)
+    ]
+    together = score_each(choices, references, queries)
+    assert len(together) == len(choices)
+    for scores, options in zip(together, choices, strict=True):
+        torch.testing.assert_close(scores, options.fit(references).score(queries), atol=1e-9, rtol=0)
+    assert [len(scores) for scores in score_each(choices[:2], references, queries[:0])] == [0, 0]
 
 
 def test_features_of_very_different_size_keep_their_digits() -> None:
