@@ -8,11 +8,11 @@ from torch import Tensor
 
 from modeguard.detector.questions.question import AnyQuestion, AtImage
 from modeguard.detector.records import from_tensors, join, pick, under
-from modeguard.detector.rows import Classifier, check_images, in_slices
+from modeguard.detector.rows import ROWS_PER_CALL, Classifier, check_images, in_slices
 from modeguard.detector.templates import ClassTemplates
 
 _BYTES_AT_ONCE = 64 * 2**20
-"""Bound on the rows that are made at a time; how many go through the classifier at a time is `Sliced`'s affair."""
+"""About as much is made at a time in rows; how many go through the classifier at a time is `Sliced`'s affair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +79,8 @@ def observation_from_tensors(questions: Mapping[str, AnyQuestion], tensors: Mapp
 def _answer_of(
     question: AnyQuestion, classifier: Classifier, images: Tensor, at_image: AtImage, templates: ClassTemplates
 ) -> Any:
-    bytes_an_image = images[:1].nbytes * question.n_rows(templates.n_templates)
-    n_at_once = max(1, _BYTES_AT_ONCE // max(1, bytes_an_image))
+    n_rows_at_once = max(ROWS_PER_CALL, _BYTES_AT_ONCE // max(1, images[:1].nbytes))  # large images fill a call too
+    n_at_once = max(1, n_rows_at_once // max(1, question.n_rows(templates.n_templates)))
     # no images make one empty slice, whose answer has the right shape
     slices = [slice(start, start + n_at_once) for start in range(0, max(1, len(images)), n_at_once)]
     return join([question.ask(classifier, images[part], pick(at_image, part), templates) for part in slices])

@@ -51,7 +51,7 @@ class Question(Protocol[Answer]):
         ...
 
     def n_rows(self, n_templates: int) -> int:
-        """Rows that an image costs at the most, beside the image's own."""
+        """Rows that an image costs beside its own, at the most; about, where that depends on the answers."""
         ...
 
     def joined(self, other: Self) -> Self:

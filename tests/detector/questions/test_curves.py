@@ -83,27 +83,15 @@ def test_slices_bound_the_calls_and_change_nothing(
 def test_rows_are_made_for_some_images_at_a_time_and_that_changes_nothing(
     classifier: ToyClassifier, images: Tensor, templates: ClassTemplates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = curves_of(classifier, images, templates)
-    for n_bytes in (1, 5000):  # one image at a time, and a few
-        monkeypatch.setattr("modeguard.detector.questions.observation._BYTES_AT_ONCE", n_bytes)
+    whole = curves_of(Sliced(classifier, 10_000), images, templates)
+    assert classifier.largest_call == 64 * 9
+    monkeypatch.setattr("modeguard.detector.questions.observation._BYTES_AT_ONCE", 1)
+    for n_rows, n_images in ((1, 1), (30, 3)):
+        monkeypatch.setattr("modeguard.detector.questions.observation.ROWS_PER_CALL", n_rows)
         classifier.largest_call = 0
-        sliced = curves_of(classifier, images, templates)
-        torch.testing.assert_close(sliced.losses, whole.losses)
-        assert classifier.largest_call == 64  # the images themselves; their paths go in smaller parts
-
-
-def test_an_alpha_that_float32_cannot_tell_from_an_end_is_a_point_of_its_own(
-    images: Tensor, templates: ClassTemplates
-) -> None:
-    class Single(ToyClassifier):
-        def __call__(self, images: Tensor) -> Tensor:
-            return super().__call__(images).float()
-
-    alphas, counted = (0.0, 0.5, 1 - 1e-9), Counted(Single())
-    losses = curves_of(counted, images.float(), templates, alphas).losses
-    assert counted.n_rows == 64 * (1 + Curves(alphas).n_rows(3))
-    ends = curves_of(Single(), images.float(), templates, (0.0, 0.5, 1.0)).losses
-    torch.testing.assert_close(losses, ends, atol=1e-4, rtol=1e-4)
+        sliced = curves_of(Sliced(classifier, 10_000), images[: n_images * 2], templates)
+        torch.testing.assert_close(sliced.losses, whole.losses[: n_images * 2])
+        assert classifier.largest_call == n_images * 9
 
 
 def test_gradients_are_those_of_finite_differences(classifier: ToyClassifier, templates: ClassTemplates) -> None:
