@@ -83,6 +83,7 @@ def test_slices_bound_the_calls_and_change_nothing(
 def test_rows_are_made_for_some_images_at_a_time_and_that_changes_nothing(
     classifier: ToyClassifier, images: Tensor, templates: ClassTemplates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    classifier.largest_call = 0
     whole = curves_of(Sliced(classifier, 10_000), images, templates)
     assert classifier.largest_call == 64 * 9
     monkeypatch.setattr("modeguard.detector.questions.observation._BYTES_AT_ONCE", 1)
