@@ -1,6 +1,7 @@
 """The method, tensors in and tensors out: questions to a classifier, features, scorers, calibration, verdicts.
 
-Not here: files, HTTP, the clock, global state. Rooms: `paths`, `questions`, `scorers`. Read `detect` first.
+Not here: files, HTTP, the clock, global state. Read `detect` first. Rooms: `paths`, `questions`, `scorers`. Feature
+families are functions in `features`, or in a file of their own beside it, and a line of its table `FEATURES`.
 """
 
 from modeguard.detector.calibration import (

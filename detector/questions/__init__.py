@@ -1,7 +1,7 @@
 """Questions to the classifier: one file a question, each a record of its own options.
 
 Not here: what is made of the answers (`features`), and files. To add a question: write a file with a record that is a
-`Question`, and add one line to `QUESTIONS`.
+`Question`, add one line to `QUESTIONS`, and a feature family that needs it.
 """
 
 from modeguard.detector.questions.curves import Curves, LossCurves, barrier_gaps, barrier_heights

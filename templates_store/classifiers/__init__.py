@@ -1,5 +1,8 @@
 """Classifiers: naming one (`spec`, `architecture`), where it comes from (`sources`), whether it is fit (`checks`).
 
+To add a network that modeguard builds itself: write it in `networks` and add one line to `ARCHITECTURES` in
+`sources.built_in`. To add another kind of classifiers: see `sources`.
+
 What lives here: everything between the text in a recipe or a manifest and a classifier that can be asked. What must
 not: how a classifier is trained, judged or attacked, what a bundle holds beside it, and any decision to trust code,
 which is the user's (`trust`).
