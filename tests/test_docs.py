@@ -25,8 +25,8 @@ from pydantic_core import PydanticUndefined
 
 import modeguard.detector
 from modeguard.detector import FEATURES, DetectorConfig, FitSet, fit, to_pixels
-from modeguard.detector.questions import Curves
-from modeguard.detector.scorers import NeighborsOptions
+from modeguard.detector.questions import QUESTIONS, Curves
+from modeguard.detector.scorers import SCORERS, NeighborsOptions
 from modeguard.offline.attacks import ATTACKS, Fgsm, Misclassified, run_attack
 from modeguard.offline.cli import COMMANDS, app, load_command
 from modeguard.offline.cli import main as command_line
@@ -296,7 +296,9 @@ def test_every_name_of_a_table_is_documented() -> None:
     fields += [f"results[].curve.{name}" for name in LossCurve.model_fields]
     fields += [*ModelDescription.model_fields, "target_fpr", "model.name", "model.version"]
     of_recipes = [*FEATURES, *ATTACKS, *DATASETS, *architecture_forms(), *shipped_recipes()]
-    for names, text in ((of_recipes, RECIPES), (fields, HTTP_API), (shipped_recipes(), README)):
+    of_method = [*QUESTIONS, *SCORERS]
+    pages = ((of_recipes, RECIPES), (fields, HTTP_API), (shipped_recipes(), README), (of_method, METHOD))
+    for names, text in pages:
         assert [name for name in names if f"`{name}`" not in text] == []
 
 

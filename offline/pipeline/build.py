@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -383,14 +383,14 @@ class Build:
     @property
     def seeds(self) -> dict[str, int]:
         """Every seed that went in, by what it was for."""
-        questions: dict[str, Any] = self.fitted.detector.config.questions  # type: ignore[assignment]
+        questions = self.fitted.detector.config.questions
         return {
             "recipe": self.recipe.seed,
             "data": self.recipe.data.seed,
             "folds": self.recipe.split.seed,
             "training": self.recipe.training.seed,
-            "noise": next((question.seed for question in questions.values() if hasattr(question, "seed")), 0),
             "bootstrap": BOOTSTRAP_SEED,
+            **{name: question.seed for name, question in questions.items() if hasattr(question, "seed")},
         }
 
     def pixels_of(self, name: str) -> Tensor:
