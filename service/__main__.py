@@ -53,7 +53,9 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        with socket.create_server((host, port), family=family, backlog=2048) as listener:
+            # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is TCP
+            return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
     except OSError as error:
         raise AddressError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; stop what uses it, or choose another "

@@ -55,4 +55,10 @@ def fit_scaling(features: Tensor, name: ScalingName) -> Scaling:
         center, scale = quartiles[1], quartiles[2] - quartiles[0]
     else:
         raise DetectorInputError(f"scaling is one of {get_args(ScalingName)}, got {name!r}")
-    return Scaling(center, torch.where(scale > 0, scale, 1.0))
+    return Scaling(center, torch.where(_is_constant(features, center, scale), 1.0, scale))
+
+
+def _is_constant(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:
+    """(n_features,) bool: the scale is no more than the error of computing it, scikit-learn's rule for variances."""
+    n, epsilon = len(features), torch.finfo(features.dtype).eps
+    return scale.square() <= n * epsilon * scale.square() + (n * center * epsilon).square()

@@ -64,8 +64,13 @@ class CarliniWagner:
                 search, goal = search.take(is_live), goal.pick(is_live)
         return adversarial
 
+    @property
+    def _check_interval(self) -> int:
+        """Steps between two checks of an image's progress."""
+        return math.ceil(self.n_steps / _N_CHECKS)
+
     def _steps_to_next_check(self, step: Tensor) -> int:
-        interval = math.ceil(self.n_steps / _N_CHECKS)
+        interval = self._check_interval
         return int(torch.minimum(self.n_steps - step, interval - step % interval).min())
 
     def _adam_step(self, goal: Goal, search: "_Search") -> None:
@@ -99,9 +104,11 @@ class CarliniWagner:
         """Give the images that are done with their constant the next one (Carlini & Wagner 2017, §VI.A)."""
         # each image is at a constant of its own; torch.where, as picking by a mask would make the host wait
         is_over = search.step >= self.n_steps
+        # an image is checked at steps of its own, whenever the others of its batch are
+        is_due = is_over | (search.step % self._check_interval == 0)
         if self.abort_early:
-            is_over |= ~(search.loss <= _PROGRESS * search.reference_loss)
-        search.reference_loss = search.loss
+            is_over |= is_due & ~(search.loss <= _PROGRESS * search.reference_loss)
+        search.reference_loss = torch.where(is_due, search.loss, search.reference_loss)
         search.upper = torch.where(is_over & search.is_found, search.constant, search.upper)
         search.lower = torch.where(is_over & ~search.is_found, search.constant, search.lower)
         middle = (search.lower + search.upper) / 2

@@ -13,7 +13,16 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from torch import Tensor
 
 from modeguard.detector import DetectorInputError
-from modeguard.detector.scorers import Metric, Neighbors, NeighborsOptions, References, ScalingName, Weights, score_each
+from modeguard.detector.scorers import (
+    Metric,
+    Neighbors,
+    NeighborsOptions,
+    References,
+    ScalingName,
+    Weights,
+    fit_scaling,
+    score_each,
+)
 
 METRICS: tuple[Metric, ...] = ("euclidean", "manhattan")
 WEIGHTS: tuple[Weights, ...] = ("uniform", "distance")
@@ -121,6 +130,17 @@ def test_scaling_is_that_of_scikit_learn(scaling: ScalingName, scaler: type) -> 
     features[:, 2] = 5.0
     ours = fit_neighbors(features, torch.arange(80) > 30, n_neighbors=3, scaling=scaling)
     np.testing.assert_allclose(ours.features.numpy(), scaler().fit_transform(features.numpy()), atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 9, 49, 1000])
+@pytest.mark.parametrize(("scaling", "scaler"), [("standard", StandardScaler), ("robust", RobustScaler)])
+def test_a_constant_feature_is_divided_by_one(scaling: ScalingName, scaler: type, n: int) -> None:
+    """Its computed deviation is often not 0 but an error of rounding."""
+    for constant in (0.1, -3.3, 1e6 / 3, 0.0):
+        features = torch.full((n, 1), constant, dtype=torch.float64)
+        ours = fit_scaling(features, scaling)
+        assert ours.scale.tolist() == [1]
+        np.testing.assert_allclose(ours.scale.numpy(), scaler().fit(features.numpy()).scale_)
 
 
 def test_a_query_does_not_depend_on_its_batch() -> None:

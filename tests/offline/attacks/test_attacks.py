@@ -149,6 +149,18 @@ def test_an_image_does_not_depend_on_the_rest_of_the_batch(
     assert torch.allclose(together, alone, atol=1e-9)
 
 
+@pytest.mark.parametrize("n_steps", [64, 25, 128])
+def test_carlini_wagner_judges_an_image_when_it_is_due_and_not_when_others_are(
+    classifier: ToyClassifier, images: Tensor, n_steps: int
+) -> None:
+    """Images that gave a constant up early are at other steps than the rest of their batch."""
+    attack = CarliniWagner(n_steps=n_steps, n_search_steps=4, learning_rate=0.05)
+    labels = predicted(classifier, images)
+    together = fool(attack, classifier, images, labels, batch_size=len(images)).images
+    alone = fool(attack, classifier, images, labels, batch_size=1).images
+    torch.testing.assert_close(together, alone, atol=1e-9, rtol=0)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_image_does_not_depend_on_which_others_are_misclassified(
     classifier: ToyClassifier, images: Tensor, name: str
