@@ -17,14 +17,18 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """The non-empty lines of a text file.
 
     Raises:
-        DatasetError: if there is no such text file, or it has no names.
+        DatasetError: if there is no such text file, it has no names, or one comes twice.
     """
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"class names are one a line in a UTF-8 text file at {path}, but {error}") from error
     if not names:
         raise DatasetError(f"{path} has no class names, expected one a line")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DatasetError(
+            f"{path} names {', '.join(repeated[:_SHOWN])} more than once, expected a name for each class"
+        )
     return names
 
 

@@ -71,7 +71,7 @@ def _text_of(recipe: str | Path) -> tuple[str, str]:
         return shipped[str(recipe)], f"recipe {recipe}"
     path = Path(recipe).expanduser()
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        return path.read_text(encoding="utf-8-sig"), str(path)  # some editors put a byte-order mark first
     except FileNotFoundError:
         raise RecipeError(
             f"there is no recipe {str(recipe)!r}{nearest_names(str(recipe), shipped)}; shipped are "

@@ -195,6 +195,12 @@ def test_a_recipe_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
         read_recipe(tmp_path / "none.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(shipped_recipes()["digits"], encoding="utf-8-sig")
+    assert read_recipe(path, environment={}) == read_recipe("digits", environment={})
+
+
 def test_what_is_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"small\.toml: not TOML: .*line 1"):
         read(tmp_path, text="name = \n")
