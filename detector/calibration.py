@@ -69,6 +69,6 @@ def smallest_calibration_set(target_fpr: float) -> int:
     Raises:
         DetectorInputError: if `target_fpr` is not within (0, 1).
     """
-    if not 0 < target_fpr < 1:
+    if not 0 < target_fpr < 1 or math.isinf(1 / target_fpr):
         raise DetectorInputError(f"target_fpr is a rate within (0, 1), got {target_fpr}")
     return math.ceil(1 / target_fpr - 1 - 1e-9)

@@ -45,6 +45,9 @@ def check_alphas(alphas: Sequence[float]) -> None:
     Raises:
         DetectorInputError: saying what came.
     """
-    is_ascending = all(low < high for low, high in pairwise(alphas))
-    if len(alphas) == 0 or not is_ascending or not 0 <= alphas[0] <= alphas[-1] <= 1:  # which NaN is not
-        raise DetectorInputError(f"alphas are ascending within [0, 1], got {list(alphas)}")
+    narrow = torch.tensor(alphas, dtype=torch.float32).tolist()  # what paths are computed in, at the least
+    is_ascending = all(low < high for low, high in pairwise(narrow))
+    is_end = [(alpha in (0, 1)) == (rounded in (0, 1)) for alpha, rounded in zip(alphas, narrow, strict=True)]
+    is_within = len(alphas) > 0 and 0 <= alphas[0] <= alphas[-1] <= 1  # which NaN is not
+    if not is_ascending or not all(is_end) or not is_within:
+        raise DetectorInputError(f"alphas are ascending within [0, 1], also in float32, got {list(alphas)}")

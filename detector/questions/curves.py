@@ -4,6 +4,7 @@
 4.2.1 (the curve as a feature).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -112,9 +113,14 @@ class Curves(Question[LossCurves]):
 
 def _places(alphas: Sequence[float], wanted: Sequence[float]) -> list[int] | None:
     """Where each wanted alpha is, None if one is missing; alphas that went through JSON or float32 are still found."""
-    nearest = [min(range(len(alphas)), key=lambda k: abs(alphas[k] - alpha)) for alpha in wanted]
+    nearest = [_nearest(alphas, alpha) for alpha in wanted]
     is_there = all(abs(alphas[k] - alpha) <= 1e-6 for k, alpha in zip(nearest, wanted, strict=True))
     return nearest if is_there else None
+
+
+def _nearest(alphas: Sequence[float], wanted: float) -> int:
+    above = bisect_left(alphas, wanted)
+    return min(range(max(0, above - 1), min(above + 1, len(alphas))), key=lambda k: abs(alphas[k] - wanted))
 
 
 def barrier_heights(curves: LossCurves) -> Tensor:

@@ -7,7 +7,6 @@ The noise is drawn once and shared by all images, so that an answer does not dep
 pixels are not clipped to [0, 1], as in the source.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -20,6 +19,9 @@ from modeguard.detector.questions.question import AtImage, Question
 from modeguard.detector.records import Leaf
 from modeguard.detector.rows import Classifier
 from modeguard.detector.templates import ClassTemplates
+
+LARGEST_SIGMA = 1e6
+"""More noise than this would overflow sooner or later; nothing is left of an image long before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,10 +57,13 @@ class Noise(Question[NoiseAnswer]):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.sigmas or not all(0 < sigma < math.inf for sigma in self.sigmas) or self.n_draws < 1:
+        is_level = [0 < sigma <= LARGEST_SIGMA for sigma in self.sigmas]
+        if not self.sigmas or not all(is_level) or self.n_draws < 1:
             raise DetectorInputError(
-                f"noise levels are positive and finite and n_draws at least 1, got {self.sigmas} and {self.n_draws}"
+                f"noise levels are positive and finite, at most {LARGEST_SIGMA:g}, and n_draws at least 1, got "
+                f"{self.sigmas} and {self.n_draws}"
             )
+        check_seed(self.seed)
 
     def n_rows(self, n_templates: int) -> int:
         """A row for each draw at each level."""
@@ -73,6 +78,16 @@ class Noise(Question[NoiseAnswer]):
         ]
         agreement, margins = (torch.stack(values, dim=1) for values in zip(*levels, strict=True))
         return NoiseAnswer(agreement, margins)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Raises:
+        DetectorInputError: saying what came.
+    """
+    if not 0 <= seed < 2**63:
+        raise DetectorInputError(f"seed is 0 to 2**63 - 1, got {seed}")
 
 
 def gaussian_draws(input_shape: tuple[int, int, int], n_draws: int, seed: int) -> Tensor:

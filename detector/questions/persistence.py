@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modeguard.detector.errors import DetectorInputError
-from modeguard.detector.questions.noise import gaussian_draws, noisy_answer
+from modeguard.detector.questions.noise import LARGEST_SIGMA, check_seed, gaussian_draws, noisy_answer
 from modeguard.detector.questions.question import AtImage, Question
 from modeguard.detector.records import Leaf
 from modeguard.detector.rows import Classifier
@@ -60,10 +60,18 @@ class Persistence(Question[PersistenceAnswer]):
 
     def __post_init__(self) -> None:
         low, high = self.first_bracket
-        if not 0 < self.gamma < 1 or min(self.max_steps, self.n_draws) < 1 or not 0 < low < high < self.max_sigma:
+        is_within = 0 < low < high < self.max_sigma <= LARGEST_SIGMA
+        if not 0 < self.gamma < 1 or min(self.max_steps, self.n_draws) < 1 or not is_within:
             raise DetectorInputError(
-                "gamma is within (0, 1), max_steps and n_draws are at least 1, and 0 < low < high < max_sigma, "
-                f"got {self.gamma}, {self.max_steps}, {self.n_draws}, {self.first_bracket} and {self.max_sigma}"
+                "gamma is within (0, 1), max_steps and n_draws are at least 1, and 0 < low < high < max_sigma <= "
+                f"{LARGEST_SIGMA:g}, got {self.gamma}, {self.max_steps}, {self.n_draws}, {self.first_bracket} and "
+                f"{self.max_sigma}"
+            )
+        check_seed(self.seed)
+        if low < self.min_sigma:  # widening would take no end of steps from there
+            raise DetectorInputError(
+                f"the first bracket begins at {self.min_sigma:g}, the square of the inverse of max_sigma, or above, "
+                f"got {low}"
             )
 
     @property

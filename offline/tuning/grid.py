@@ -15,6 +15,9 @@ class TuningError(ModeguardError, ValueError):
     """A grid that makes no sense, or data that no combination of it can be tried on."""
 
 
+_MOST_POINTS = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorGrid:
     """What to choose from; every combination is tried.
@@ -57,6 +60,8 @@ class DetectorGrid:
                 "n_points are at least 2, and n_templates, n_neighbors, n_logits and n_noise_draws at least 1, got "
                 f"{self.n_points}, {self.n_templates}, {self.n_neighbors}, {self.n_logits} and {self.n_noise_draws}"
             )
+        if max(self.n_points) > _MOST_POINTS:
+            raise TuningError(f"n_points are at most {_MOST_POINTS}, each costs a row, got {self.n_points}")
         if not 0 <= self.tolerance <= 1:
             raise TuningError(f"tolerance is an AUROC difference in [0, 1], got {self.tolerance}")
         self._check_names()

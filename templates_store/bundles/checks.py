@@ -8,11 +8,25 @@ from modeguard.detector import (
     Sliced,
     cross_entropy_and_margin,
     detect,
+    rows_per_image,
     smallest_calibration_set,
 )
 from modeguard.templates_store.bundles.bundle import DETECTOR_FILE
 from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest
 from modeguard.templates_store.classifiers.sources import StoredClassifier
+
+_MOST_ROWS, _MOST_BYTES = 10_000, 2**30
+"""Bounds on what one image may cost: rows through the classifier, and memory for their pixels."""
+
+
+def check_cost(detector: Detector) -> None:
+    """A forged question may ask for more rows than anybody can wait for, or has the memory to make."""
+    n_rows, image = rows_per_image(detector.config), detector.templates.images[0, 0]
+    if n_rows > _MOST_ROWS or n_rows * image.nbytes > _MOST_BYTES:
+        raise BundleError(
+            f"{MANIFEST_FILE}: an image would cost {n_rows:.4g} rows of {image.nbytes} bytes, at most {_MOST_ROWS} "
+            f"rows and {_MOST_BYTES} bytes are computed; build the bundle again with fewer points, templates or draws"
+        )
 
 
 @torch.inference_mode()
@@ -54,6 +68,7 @@ def check_usable(classifier: StoredClassifier, detector: Detector, manifest: Man
             f"{DETECTOR_FILE} has {n_calibration}; build the bundle again"
         )
     try:
+        check_cost(detector)
         detect(detector, classifier, detector.templates.images[0, :1])
     except DetectorInputError as error:
         raise BundleError(f"{MANIFEST_FILE} and {DETECTOR_FILE} do not fit together: {error}") from None

@@ -15,8 +15,23 @@ FORMAT_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 
 
+MAX_MANIFEST_BYTES = 4 * 2**20
+"""Bound on the size of a manifest: far above that of any real one, and little enough to be read by anybody."""
+
+MANIFEST_TOO_LONG = f"{MANIFEST_FILE} is at most {MAX_MANIFEST_BYTES} bytes long, this one is longer"
+
+_LONGEST_MESSAGE = 500
+
+
 class BundleError(ModeguardError, ValueError):
-    """A bundle that cannot be written or must not be used; the message names the file and the reason."""
+    """A bundle that cannot be written or must not be used; the message names the file and the reason.
+
+    The message is one line of bounded length, whatever a forged bundle puts into it.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(letter if letter.isprintable() else " " for letter in message)
+        super().__init__(line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Reading a bundle: nothing in it is used before it was verified."""
 
 import hashlib
+import stat
 from pathlib import Path
 
 import torch
@@ -10,7 +11,14 @@ from modeguard.detector import Detector, DetectorConfig, ModeguardError, from_te
 from modeguard.detector.scorers import SCORERS
 from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, Bundle, check_finite, classifier_file
 from modeguard.templates_store.bundles.checks import check_belongs, check_usable
-from modeguard.templates_store.bundles.manifest import MANIFEST_FILE, BundleError, Manifest, TensorInfo
+from modeguard.templates_store.bundles.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_TOO_LONG,
+    MAX_MANIFEST_BYTES,
+    BundleError,
+    Manifest,
+    TensorInfo,
+)
 from modeguard.templates_store.classifiers import Trust, classifier_of
 from modeguard.templates_store.files import TensorFileError, tensors_of
 
@@ -40,7 +48,7 @@ def read_bundle(
         BundleError: naming the file and the reason.
         ClassifierError: if the classifier cannot be built, or brings code that is not trusted.
     """
-    text = _read(path, MANIFEST_FILE)
+    text = _read(path, MANIFEST_FILE, max_bytes=MAX_MANIFEST_BYTES)
     digest = hashlib.sha256(text).hexdigest()
     if expected_digest not in (None, digest):
         raise BundleError(
@@ -71,10 +79,15 @@ def read_bundle(
     return Bundle(manifest, detector, classifier, digest)
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
     if not path.is_dir():
         raise BundleError(f"{path} is not a bundle: no such directory; make one with `modeguard build RECIPE`")
     try:
+        place = (path / name).stat()
+        if not stat.S_ISREG(place.st_mode):  # a pipe or a device might never end
+            raise BundleError(f"{path / name} cannot be read: it is no regular file; copy the whole bundle again")
+        if max_bytes is not None and place.st_size > max_bytes:
+            raise BundleError(f"{path / name} is not the manifest of a bundle: {MANIFEST_TOO_LONG}")
         return (path / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{path / name} cannot be read: {error.strerror}; copy the whole bundle again") from None

@@ -11,6 +11,8 @@ from modeguard.detector import DetectorConfig
 from modeguard.detector.questions import QUESTIONS
 from modeguard.detector.scorers import SCORERS
 
+_LONGEST_LIST = 10_000
+
 Record = TypeVar("Record")
 Entry = TypeVar("Entry")
 
@@ -65,11 +67,18 @@ def _record_of(kind: type[Record], plain: object) -> Record:
     """A record of JSON values, strictly: no unknown keys, no text for numbers."""
     if not isinstance(plain, Mapping):
         raise ValueError(f"an object was expected, got {plain!r}")
+    _refuse_long_lists(plain)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # records are dataclasses
     if unknown := sorted(set(plain) - set(known)):
         raise ValueError(f"unknown {', '.join(unknown)}; the known ones are {', '.join(known)}")
     # as JSON, since there a list may stand for a tuple in strict mode too
     return TypeAdapter(kind).validate_json(json.dumps(plain), strict=True)
+
+
+def _refuse_long_lists(plain: Mapping[object, object]) -> None:
+    for name, value in plain.items():
+        if isinstance(value, list | Mapping) and len(value) > _LONGEST_LIST:
+            raise ValueError(f"{name} is at most {_LONGEST_LIST} long, got {len(value)}")
 
 
 def _known(table: Mapping[str, Entry], name: object, what: str) -> Entry:

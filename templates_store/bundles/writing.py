@@ -13,9 +13,12 @@ from torch import Tensor
 
 from modeguard.detector import Detector, to_tensors
 from modeguard.templates_store.bundles.bundle import DETECTOR_FILE, check_finite, classifier_file
+from modeguard.templates_store.bundles.checks import check_cost
 from modeguard.templates_store.bundles.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
+    MANIFEST_TOO_LONG,
+    MAX_MANIFEST_BYTES,
     BundleError,
     FileInfo,
     Manifest,
@@ -61,6 +64,7 @@ def write_bundle(
     if len(class_names) != classifier.n_classes:
         raise BundleError(f"{classifier.n_classes} class names are needed, one a logit, got {len(class_names)}")
     _refuse_non_finite("measured", measured)
+    check_cost(detector)
     tensors = to_tensors(detector)
     check_finite(DETECTOR_FILE, tensors)
     try:
@@ -85,6 +89,8 @@ def write_bundle(
                 measured=dict(measured),
             )
             text = manifest.to_json()
+            if len(text) > MAX_MANIFEST_BYTES:
+                raise BundleError(MANIFEST_TOO_LONG)
             (directory / MANIFEST_FILE).write_bytes(text)
     except OSError as error:
         reason = error.strerror or str(error)

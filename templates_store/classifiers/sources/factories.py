@@ -27,4 +27,4 @@ def _make(name: str, spec: ClassifierSpec, trust: Trust) -> object:
     return function(n_classes=spec.n_classes) if accepts else function()
 
 
-factory = NetworkSource(_make)
+factory = NetworkSource(_make, is_sketched=False)  # it is called once

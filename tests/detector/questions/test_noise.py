@@ -124,3 +124,28 @@ def test_gamma_outside_its_range_is_refused(gamma: float) -> None:
 def test_noise_levels_that_are_no_positive_numbers_are_refused(sigmas: tuple[float, ...]) -> None:
     with pytest.raises(DetectorInputError, match="noise levels are positive and finite"):
         Noise(sigmas)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_sigma": math.inf},
+        {"max_sigma": 1e30},
+        {"first_bracket": (1e-300, 0.2)},
+    ],
+)
+def test_a_search_without_end_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(DetectorInputError, match=r"max_sigma"):
+        Persistence(**options)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    for question in (Noise, Persistence):
+        with pytest.raises(DetectorInputError, match="seed is 0 to"):
+            question(seed=seed)
+
+
+def test_noise_that_overflows_is_refused() -> None:
+    with pytest.raises(DetectorInputError, match="noise levels"):
+        Noise(sigmas=(1e300,))

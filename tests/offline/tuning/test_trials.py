@@ -151,6 +151,7 @@ def test_more_neighbors_than_references_are_refused(rotations: list[Rotation]) -
         ({"features": (("curve",),)}, r"unknown names \['curve'\]"),
         ({"metric": ("cosine",)}, r"unknown names \['cosine'\]"),
         ({"n_points": (1,)}, "n_points are at least 2"),
+        ({"n_points": (10**9,)}, "n_points are at most 1000"),
         ({"n_neighbors": ()}, "n_neighbors is a list of at least one"),
         ({"tolerance": 2.0}, "tolerance"),
         ({"target_fpr": 1.0}, "target_fpr"),

@@ -1,5 +1,6 @@
 """Everything that must not be read as a bundle: damaged, swapped, forged."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modeguard.templates_store.bundles import DETECTOR_FILE, MANIFEST_FILE, BundleError, read_bundle
-from modeguard.templates_store.classifiers import save_weights
+from modeguard.templates_store.classifiers import ClassifierError, save_weights
 from tests.templates_store.bundles.toy_bundle import edit_manifest, random_classifier, rehash
 
 
@@ -100,7 +101,45 @@ def other_choices(**choices: object) -> Callable[[Path], None]:
     return lambda path: edit_manifest(path, lambda manifest: manifest["detector"].update(choices))
 
 
+def with_noise(**options: object) -> Callable[[Path], None]:
+    questions: dict[str, object] = {"curves": {"alphas": [0.0, 0.5, 1.0]}, "noise": options}
+    return other_choices(features=["loss_curve", "sorted_logits", "stability"], questions=questions)
+
+
+def pipe(path: Path) -> None:
+    (path / MANIFEST_FILE).unlink()
+    os.mkfifo(path / MANIFEST_FILE)
+
+
+def name_of_many_lines(path: Path) -> None:
+    tensors = load_file(path / DETECTOR_FILE)
+    save_file({**tensors, "a\nb\x1b" + 9999 * "c": torch.zeros(1)}, path / DETECTOR_FILE)
+    rehash(path, DETECTOR_FILE)
+    described = {"shape": [1], "dtype": "float32"}
+    edit_manifest(path, lambda m: m["files"][DETECTOR_FILE]["tensors"].update({"a\nb\x1b" + 9999 * "c": described}))
+
+
 FORGERIES = {
+    "many points": (
+        other_choices(questions={"curves": {"alphas": [k / 9999 for k in range(10_000)]}}, n_templates=9),
+        r"manifest\.json: an image would cost 8\.998e\+04 rows",
+    ),
+    "a million points": (
+        other_choices(questions={"curves": {"alphas": [k / 999_999 for k in range(1_000_000)]}}),
+        r"manifest\.json is not the manifest of a bundle: .* at most 4194304 bytes",
+    ),
+    "more points than any path has": (
+        other_choices(questions={"curves": {"alphas": ["a"] * 100_000}}),
+        r"manifest\.json is damaged: detector: .*alphas is at most 10000 long, got 100000",
+    ),
+    "points that float32 takes for one": (
+        other_choices(questions={"curves": {"alphas": [0.0, 1e-320, 0.5, 1.0]}}),
+        r"manifest\.json is damaged: detector: .*alphas are ascending within \[0, 1\], also in float32",
+    ),
+    "a rate of nothing": (other_choices(target_fpr=1e-320), r"manifest\.json is damaged: detector: .*target_fpr is a"),
+    "noise without end": (with_noise(n_draws=10**12), r"manifest\.json: an image would cost 4e\+12 rows"),
+    "a device in place of a file": (pipe, r"manifest\.json cannot be read: it is no regular file"),
+    "a name of many lines": (name_of_many_lines, r"detector\.safetensors: Detector has no tensor a b c+…$"),
     "calibration out of order": (unsorted_calibration, r"detector\.safetensors: calibration_scores are one ascending"),
     "classes that are no integers": (
         as_type("templates.classes", torch.float32),
@@ -198,4 +237,11 @@ def test_a_bad_bundle_is_refused_with_file_and_reason(
 ) -> None:
     forge(path)
     with pytest.raises(BundleError, match=message):
+        read_bundle(path)
+
+
+def test_a_network_that_would_fill_the_machine_is_never_made(path: Path) -> None:
+    side = 10**6
+    edit_manifest(path, lambda manifest: manifest["classifier"].update(input_shape=[1, side, side]))
+    with pytest.raises(ClassifierError, match=r"classifier\.safetensors holds the weights of another architecture"):
         read_bundle(path)
