@@ -50,7 +50,7 @@ def judged(detector: Detector, build: Build) -> dict[str, Any]:
     """One detector on the test fold as one build observes it, by attack."""
     found: dict[str, Any] = {"auroc": {}, "natural_flagged": {}, "still_fooling": {}}
     for name in build.recipe.attacks:
-        pairs = build.pairs(name, build.folds.is_test)
+        pairs = build.sets.pairs(name, build.folds.is_test)
         found["auroc"][name] = auroc(paired_scores(detector, pairs))
         found["natural_flagged"][name], _ = flagged_shares(detector, pairs)
         found["still_fooling"][name] = still_fooling(pairs)

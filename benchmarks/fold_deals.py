@@ -35,7 +35,9 @@ def baselines(recipe: Recipe) -> dict[str, DetectorConfig]:
 
 def measured(build: Build, detector: Detector) -> dict[str, Any]:
     """AUROC and TPR at 5 % FPR on the test fold, by attack, with what the detector is."""
-    scores = {name: paired_scores(detector, build.pairs(name, build.folds.is_test)) for name in build.recipe.attacks}
+    scores = {
+        name: paired_scores(detector, build.sets.pairs(name, build.folds.is_test)) for name in build.recipe.attacks
+    }
     return {
         "config": plain_of(detector.config),
         "n_rows": rows_per_image(detector.config),

@@ -98,7 +98,7 @@ def samples_of(build: Build, *, n_natural: int = _N_NATURAL, n_per_attack: int =
     ]
     for offset, name in enumerate(build.recipe.attacks):
         attacked = build.attacked(name).value
-        kept = build.successes(name, build.folds.is_test)
+        kept = build.sets.successes(name, build.folds.is_test)
         images = to_bytes(attacked.images[kept])
         labels = test.labels[roles.sources[: len(attacked)][kept]]
         fooling = _fooling(build, images, labels)

@@ -21,7 +21,6 @@ from modeguard.detector import (
     DetectorConfig,
     fit_observed,
     from_tensors,
-    join,
     pick,
     to_device,
     to_pixels,
@@ -36,10 +35,11 @@ from modeguard.offline.pipeline import steps
 from modeguard.offline.pipeline.artifacts import ArtifactEntry, ArtifactStore
 from modeguard.offline.pipeline.keys import artifact_key
 from modeguard.offline.pipeline.parts import WorkEngine, in_turn
+from modeguard.offline.pipeline.sets import ObservedSets
 from modeguard.offline.pipeline.steps import Attacked
 from modeguard.offline.recipe import CALIBRATION_SET, EXTRA_SET, SOURCE_SET, Recipe
 from modeguard.offline.report import Example, Facts, cases_of, write_report
-from modeguard.offline.tuning import Fitted, LabelledObservation, Rotation, Trial, best_trial, run_trials
+from modeguard.offline.tuning import Fitted, Rotation, Trial, best_trial, run_trials
 from modeguard.templates_store.bundles import write_bundle
 from modeguard.templates_store.classifiers import (
     TRUST_EVERYTHING,
@@ -234,11 +234,11 @@ class Build:
     @cached_property
     def fitted(self) -> Fitted:
         """The detector: chosen by cross-validation, fitted on all but the test fold, calibrated."""
-        grid, folds = self.recipe.detector, self.folds
+        grid, folds, sets = self.recipe.detector, self.folds, self.sets
         rotations = [
             Rotation(
-                fit=self.labelled(~folds.is_test & ~part),
-                validation={name: self.pairs(name, part) for name in self.recipe.attacks},
+                fit=sets.labelled(~folds.is_test & ~part),
+                validation={name: sets.pairs(name, part) for name in self.recipe.attacks},
             )
             for part in folds.validation_parts
         ]
@@ -264,44 +264,28 @@ class Build:
         """What each source is for."""
         return deal_folds(self.recipe.split)
 
-    def successes(self, attack: str, among: Tensor) -> Tensor:
-        """(n,) bool: images of `attacked(attack)` that fool the classifier, of sources `among` (n_sources,) bool."""
-        attacked = self.attacked(attack).value
-        return attacked.is_successful & among[: len(attacked)]
-
-    def pairs(self, attack: str, among: Tensor) -> LabelledObservation:
-        """Natural twins, then adversarial images, of the attack's successes on sources `among` (n_sources,) bool."""
-        rows = self.successes(attack, among).nonzero()[:, 0]
-        both = join([pick(self.observed(SOURCE_SET), rows), pick(self.observed(attack), rows)])
-        return LabelledObservation(both, torch.arange(2 * len(rows)) >= len(rows), rows.repeat(2))
-
-    def labelled(self, among: Tensor) -> LabelledObservation:
-        """Every source `among` (n_sources,) bool, every successful attack on one, and the extra images, each once."""
-        rows = among.nonzero()[:, 0]
-        observations, sources = [pick(self.observed(SOURCE_SET), rows)], [rows]
-        if n_extra := len(self.roles.value.extra):
-            observations.append(self.observed(EXTRA_SET))
-            sources.append(torch.arange(len(among), len(among) + n_extra))  # sources of nothing else
-        n_natural = sum(map(len, observations))
-        for name in self.recipe.attacks:
-            successes = self.successes(name, among).nonzero()[:, 0]
-            observations.append(pick(self.observed(name), successes))
-            sources.append(successes)
-        source = torch.cat(sources)
-        return LabelledObservation(join(observations), torch.arange(len(source)) >= n_natural, source)
+    @cached_property
+    def sets(self) -> ObservedSets:
+        """What the classifier says of sources, attacked sources and extra images."""
+        return ObservedSets(
+            sources=self.observed(SOURCE_SET),
+            extra=self.observed(EXTRA_SET) if len(self.roles.value.extra) else None,
+            attacked={name: self.attacked(name).value for name in self.recipe.attacks},
+            adversarial={name: self.observed(name) for name in self.recipe.attacks},
+        )
 
     @cached_property
     def held_out(self) -> HeldOut:
         """What the detector is measured on: the test fold."""
-        is_test = self.folds.is_test
+        is_test, sets = self.folds.is_test, self.sets
         labels = self.dataset.test.labels[self.roles.value.calibration]
         is_right = self.observed(CALIBRATION_SET).at_image.predicted == labels
         attacks = {}
         for name, plan in self.recipe.attacks.items():
-            attacked = self.attacked(name).value
+            attacked = sets.attacked[name]
             distances = attacked.distances[attacked.is_successful]
-            attacks[name] = HeldOutAttack(plan.attack.norm, len(attacked), distances, self.pairs(name, is_test))
-        return HeldOut(pick(self.observed(SOURCE_SET), is_test), attacks, float(is_right.double().mean()))
+            attacks[name] = HeldOutAttack(plan.attack.norm, len(attacked), distances, sets.pairs(name, is_test))
+        return HeldOut(pick(sets.sources, is_test), attacks, float(is_right.double().mean()))
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -365,7 +349,7 @@ class Build:
         """
         examples = []
         for number, (name, plan) in enumerate(self.recipe.attacks.items()):
-            successes = self.successes(name, self.folds.is_test).nonzero()[:, 0]
+            successes = self.sets.successes(name, self.folds.is_test).nonzero()[:, 0]
             row, attacked = successes[number % len(successes)], self.attacked(name).value
             source = self.roles.value.sources[row]
             examples.append(
@@ -409,7 +393,7 @@ class Build:
         ).hexdigest()
 
     def _references(self, config: DetectorConfig) -> References:
-        return self.labelled(~self.folds.is_test).references(config)
+        return self.sets.labelled(~self.folds.is_test).references(config)
 
     def _fit(self, config: DetectorConfig, references: References) -> Detector:
         templates = self.templates.value.first(config.n_templates)

@@ -169,7 +169,7 @@ def test_twins_are_in_the_same_rows_and_the_same_fold(artifacts: Path) -> None:
     build = Build(toy_recipe(), artifacts, quiet())
     n_pairs = []
     for among in (build.folds.is_test, *build.folds.validation_parts):
-        pairs = build.pairs("fgsm", among)
+        pairs = build.sets.pairs("fgsm", among)
         n = len(pairs.is_adversarial) // 2
         assert pairs.is_adversarial.tolist() == [False] * n + [True] * n
         assert torch.equal(pairs.source[:n], pairs.source[n:])
@@ -199,7 +199,7 @@ def test_no_turn_of_the_choice_sees_the_test_fold_or_validates_on_its_own_refere
 
     monkeypatch.setattr(pipeline, "run_trials", watched)
     assert build.fitted.best in build.fitted.trials
-    of_test = seen_in(*(build.pairs(name, build.folds.is_test) for name in build.recipe.attacks))
+    of_test = seen_in(*(build.sets.pairs(name, build.folds.is_test) for name in build.recipe.attacks))
     validated: set[tuple[float, ...]] = set()
     assert len(turns) == len(build.folds.validation_parts) > 1
     for turn in turns:
@@ -209,7 +209,7 @@ def test_no_turn_of_the_choice_sees_the_test_fold_or_validates_on_its_own_refere
         assert not of_test & (references | validation)
         assert not validated & validation
         validated |= validation
-    assert validated == seen_in(*(build.pairs(name, ~build.folds.is_test) for name in build.recipe.attacks))
+    assert validated == seen_in(*(build.sets.pairs(name, ~build.folds.is_test) for name in build.recipe.attacks))
 
 
 def test_a_bundle_says_in_which_type_its_build_computed(artifacts: Path) -> None:
