@@ -37,10 +37,10 @@ demo: $(INSTALLED) ## build a detector on digits, serve it, ask it, write a repo
 	$(BIN)/modeguard demo
 
 test: $(INSTALLED) ## the tests; no network, nothing outside the repository
-	$(PYTEST)
+	$(PYTEST) $(PYTEST_FLAGS)
 
 coverage: $(INSTALLED) ## the tests, and what they reach; fails below 95 %
-	$(PYTEST) --cov --cov-report=
+	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report="
 	$(BIN)/coverage report --fail-under=$(LEAST_COVERAGE)
 
 check: $(INSTALLED) ## lint, formatting, types
